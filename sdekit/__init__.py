@@ -1,0 +1,65 @@
+"""sdekit: score-based generative modelling with SDEs, every formula checked.
+
+The public names live in the rooms of the house (`sdekit.sde`, `sdekit.targets`, `sdekit.model`,
+`sdekit.sampling`, ...); the ones used daily are here. They are resolved when first used, so that
+`import sdekit` and `sdekit --help` import no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+_HOME = {
+    "catalogue": "sdekit.catalogue",
+    "register": "sdekit.catalogue",
+    **dict.fromkeys(
+        ["CosineSDE", "DDPM", "EDM", "FlowSDE", "LinearSDE", "SDE", "SubVPSDE", "VESDE", "VPSDE"],
+        "sdekit.sde",
+    ),
+    **dict.fromkeys(["Empirical", "Gaussian", "GaussianMixture"], "sdekit.targets"),
+    **dict.fromkeys(["ExactScore", "ScoreModel"], "sdekit.model"),
+    **dict.fromkeys(
+        ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "iterate", "sample"], "sdekit.sampling"
+    ),
+    "DSM": "sdekit.objectives",
+    **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
+}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  # literal names, sorted once
+
+if TYPE_CHECKING:
+    from sdekit.catalogue import catalogue, register
+    from sdekit.model import ExactScore, ScoreModel
+    from sdekit.objectives import DSM
+    from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, Sampler, iterate, sample
+    from sdekit.sde import (
+        DDPM,
+        EDM,
+        SDE,
+        VESDE,
+        VPSDE,
+        CosineSDE,
+        FlowSDE,
+        LinearSDE,
+        SubVPSDE,
+    )
+    from sdekit.targets import Empirical, Gaussian, GaussianMixture
+    from sdekit.training import Trainer, load_checkpoint, save_checkpoint
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'sdekit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, resolved or not."""
+    return sorted(__all__)

@@ -1,0 +1,132 @@
+"""Times and the tensors that schedules make of them: validation, float64, broadcasting.
+
+Schedules are evaluated in float64 whatever they are given, and cast once: to the dtype of `t`
+(float32 where `t` is a half type or an integer), or to that of the sample they multiply.
+"""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sdekit._check import readable, same_device, shown
+from sdekit.errors import DtypeError, ShapeError, TimeError
+
+Time = float | Tensor
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dtype]:
+    """The time as a float64 tensor, and the dtype in which schedules of it are returned.
+
+    Raises:
+        DtypeError: neither a number nor a real tensor.
+        TimeError: NaN, infinite, negative or beyond `t_max`; the message holds the first such value.
+    """
+    limit = t_max
+    if isinstance(t, Tensor):
+        if t.dtype is torch.float64:
+            kept, wide = t.dtype, t.view_as(t)  # an alias, so that `schedule` may mark it
+        else:
+            if t.dtype == torch.bool or t.dtype.is_complex or t.layout != torch.strided:
+                raise DtypeError(f"{name} must be a dense real tensor, got {t.dtype}, {t.layout}")
+            kept = t.dtype if t.dtype == torch.float32 else torch.float32
+            if t.dtype.is_floating_point:  # float32(0.999) is a little above 0.999 and still means it
+                limit = float(torch.tensor(t_max, dtype=t.dtype))
+            wide = t.to(torch.float64)
+    elif isinstance(t, numbers.Real) and not isinstance(t, bool):
+        kept, wide = torch.float64, torch.tensor(float(t), dtype=torch.float64)
+    else:
+        raise DtypeError(f"{name} must be a float or a torch.Tensor, got {shown(t)}")
+    if readable(wide) and wide.numel():
+        low, high = torch.aminmax(wide.detach())
+        if not (low >= 0 and high <= limit):  # NaN, which aminmax propagates, is neither
+            values = wide.detach().reshape(-1)
+            bad = values[~((values >= 0) & (values <= limit))][0].item()
+            raise TimeError(f"{name} must lie in [0, {t_max:g}] (0 = data, t_max = noise), got {bad!r}")
+    return wide, kept
+
+
+def schedule(method: F) -> F:
+    """Decorate a method of times only: float64 inside, shape checked, cast once on the way out.
+
+    The method sees float64 tensors that are marked as checked, so that the schedules it calls in
+    turn do not check them again; what it returns is cast to the dtype that the caller's times imply.
+    """
+    names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *times: Time, **named: Time) -> Any:
+        times = (*times, *(named.pop(name) for name in names[len(times) :] if name in named))
+        if len(times) != len(names) or named:
+            raise TypeError(f"{type(self).__name__}.{method.__name__} takes {', '.join(names)}")
+        if all(getattr(t, "checked_until", None) == self.t_max for t in times):
+            return _shaped(method(self, *times), method, self, times)
+        wide, kept = [], torch.float32
+        for name, t in zip(names, times, strict=True):
+            tensor, dtype = as_time(t, self.t_max, name)
+            tensor.checked_until = self.t_max  # type: ignore[attr-defined]
+            wide.append(tensor)
+            kept = torch.promote_types(kept, dtype)
+        return _cast(_shaped(method(self, *wide), method, self, wide), kept)
+
+    wrapped.is_schedule = True  # type: ignore[attr-defined]
+    return wrapped  # type: ignore[return-value]
+
+
+def _cast(result: Any, kept: torch.dtype) -> Any:
+    """Every tensor of a nest of tuples in the dtype `kept`."""
+    if isinstance(result, tuple):
+        cast = [_cast(part, kept) for part in result]
+        return type(result)(*cast) if hasattr(result, "_fields") else tuple(cast)
+    return result.to(kept)
+
+
+def _shaped(result: Any, method: Callable[..., Any], owner: Any, times: Sequence[Any]) -> Any:
+    """The result, each tensor of which must have the (broadcast) shape of the times."""
+    for part in result if isinstance(result, tuple) else (result,):
+        if not isinstance(part, Tensor):
+            raise DtypeError(
+                f"{type(owner).__name__}.{method.__name__} must return a tensor of the shape of t, got "
+                f"{type(part).__name__}; a constant is torch.full_like(t, value)"
+            )
+        if part.shape != times[0].shape:
+            expected = torch.broadcast_shapes(*(t.shape for t in times))
+            if part.shape != expected:
+                raise ShapeError(
+                    f"{type(owner).__name__}.{method.__name__} must return shape {tuple(expected)}, "
+                    f"the shape of t, got {tuple(part.shape)}"
+                )
+    return result
+
+
+def expand_like(c: Tensor, x: Tensor, name: str = "t") -> Tensor:
+    """A coefficient of shape `()`, `(batch,)` or `(batch, 1, ..., 1)`, ready to multiply `x`.
+
+    Args:
+        c: one value, or one value a sample [() or (batch,) or (batch, 1, ..., 1)].
+        x: the samples [(batch, *dims)].
+        name: the name of the time behind `c`, for messages.
+
+    Returns:
+        `c` in the dtype of `x`, shaped `(batch, 1, ..., 1)` or `()`.
+
+    Raises:
+        ShapeError: `c` has another shape; a row `(1, batch)` is refused even where batch == dims.
+        DeviceError: `c` holds one value a sample on another device than `x`.
+    """
+    if c.ndim == 0:
+        return c.to(x.dtype)
+    same_device(name, c, "x", x)
+    trailing = (1,) * (x.ndim - 1)
+    if c.shape[0] not in (1, x.shape[0]) or tuple(c.shape[1:]) not in ((), trailing):
+        raise ShapeError(
+            f"{name} must have shape (), ({x.shape[0]},) or ({x.shape[0]}, 1, ..., 1) for a batch of "
+            f"{x.shape[0]}, got {tuple(c.shape)}"
+        )
+    return c.to(x.dtype).reshape(c.shape[0], *trailing)

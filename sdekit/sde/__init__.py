@@ -1,0 +1,23 @@
+"""Forward processes: SDEs from data (t = 0) to noise (t = t_max), continuous and discrete."""
+
+from sdekit.sde.base import SDE, LinearSDE, Posterior
+from sdekit.sde.ddpm import DDPM
+from sdekit.sde.flow import FlowSDE
+from sdekit.sde.reverse import ReverseSDE
+from sdekit.sde.ve import EDM, VESDE
+from sdekit.sde.vp import CosineSDE, SubVPSDE, VariancePreserving, VPSDE
+
+__all__ = [
+    "DDPM",
+    "EDM",
+    "SDE",
+    "VESDE",
+    "VPSDE",
+    "CosineSDE",
+    "FlowSDE",
+    "LinearSDE",
+    "Posterior",
+    "ReverseSDE",
+    "SubVPSDE",
+    "VariancePreserving",
+]

@@ -1,0 +1,403 @@
+r"""Forward processes: what an SDE is, and all that follows from two functions of a linear one.
+
+An SDE takes data at t = 0 to noise at t = t_max,
+
+    dx = drift(x, t) dt + diffusion(t) dW.                                              (1)
+
+A *linear* one, dx = f(t) x dt + g(t) dW, has Gaussian kernels
+
+    x_t | x_0 ~ N(alpha(t) x_0, sigma(t)^2 I),                                          (2)
+
+and is described here by `log_alpha(t)` and `var(t) = sigma(t)^2`. The rest is derived:
+
+    f = d log_alpha / dt                                                                (3)
+    g^2 = d var / dt - 2 f var                                                          (4)
+    log_snr = 2 log_alpha - log var                                                     (5)
+    x_t | x_s: scale = alpha_t / alpha_s, var = var_t - scale^2 var_s                   (6)
+    x_s | x_t, x_0: weights and variance by Bayes' rule of two Gaussians                (7)
+
+With equation (5), the variance in (6) is var_t (1 - SNR_t / SNR_s): no difference of nearly equal
+numbers. `var(0) > 0` is allowed (VE, EDM) and means that x_0 itself already carries that noise in
+(2), while (6) and (7) speak of the increments after it.
+
+References: Song et al., arXiv:2011.13456, sections 3 and 5; Kingma et al., arXiv:2107.00630,
+appendix A (posterior in terms of the log-SNR).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import elementwise
+from torch import Tensor
+
+from sdekit._check import Checked, floating, number, readable, same_device, samples
+from sdekit._times import Time, expand_like, schedule
+from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
+
+if TYPE_CHECKING:
+    from sdekit.sde.reverse import ReverseSDE
+
+Score = Callable[[Tensor, Time], Tensor]
+
+__all__ = ["SDE", "LinearSDE", "Posterior", "Score"]
+
+# the methods of times alone, which get float64 times and give checked results wherever overridden
+_SCHEDULES = (
+    "log_alpha", "var", "alpha", "sigma", "log_snr", "f", "g2", "diffusion", "transition", "posterior",
+)  # fmt: skip
+
+
+class Posterior(NamedTuple):
+    """x_s | x_t, x_0 ~ N(x_t-weight x_t + x_0-weight x_0, var I), each of the shape of the times."""
+
+    x_t: Tensor
+    x_0: Tensor
+    var: Tensor
+
+
+class SDE(Checked, ABC):
+    """dx = drift(x, t) dt + diffusion(t) dW on t in [0, t_max], any drift.
+
+    A subclass has `t_min`, `t_max` and the four methods below. Times are floats or tensors of shape
+    (), (batch,) or (batch, 1, ..., 1); samples are (batch, *dims).
+
+    Reference: arXiv:2011.13456, eq. 5.
+    """
+
+    t_min: float
+    t_max: float
+    direction: ClassVar[int] = 1  # +1: time runs from data to noise; a reversed process has -1
+    kinds: ClassVar[frozenset[str]] = frozenset()  # what samplers may require in `needs`
+
+    @abstractmethod
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """The drift [(batch, *dims)] at x [(batch, *dims)] and t."""
+
+    @abstractmethod
+    def diffusion(self, t: Time) -> Tensor:
+        """The scalar diffusion g(t) [shape of t]."""
+
+    @abstractmethod
+    def prior_sample(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draws [shape] of the law that sampling starts from at t_max."""
+
+    @abstractmethod
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of that law in nats [(batch,)] at x [(batch, *dims)]."""
+
+    def reverse(self, score: Score, *, eta: float = 1.0) -> ReverseSDE:
+        r"""The process that runs from t_max to 0 with the same marginals.
+
+        drift(x, t) - (1 + eta^2) / 2 g(t)^2 score(x, t), diffusion eta g(t): eta = 1 is Anderson's
+        reverse SDE, eta = 0 the probability-flow ODE, and every eta >= 0 has the same marginals.
+
+        Args:
+            score: grad log p_t, a callable (x, t) -> tensor of the shape of x.
+            eta: the stochasticity, >= 0.
+
+        Raises:
+            ConfigError: eta < 0.
+
+        Reference: arXiv:2011.13456, eqs. 6 and 13; arXiv:2206.00364, eq. 6 for the family.
+
+        Example:
+            >>> import torch
+            >>> from sdekit import VPSDE, Gaussian
+            >>> sde, data = VPSDE(), Gaussian(torch.zeros(2), 1.0)
+            >>> backward = sde.reverse(lambda x, t: data.score(x), eta=0.0)
+            >>> x = torch.ones(3, 2)
+            >>> bool(backward.drift(x, 0.5).abs().max() < 1e-6)  # N(0, I) does not move
+            True
+        """
+        from sdekit.sde.reverse import ReverseSDE  # it subclasses SDE
+
+        return ReverseSDE(sde=self, score=score, eta=eta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSDE(SDE):
+    """dx = f(t) x dt + g(t) dW, from `log_alpha(t)` and `var(t)`; all else is derived.
+
+    A subclass is a frozen dataclass with `log_alpha`, `var` and `examples`. In those methods `t` is
+    always a float64 tensor inside [0, t_max]; write plain torch and return its shape.
+
+    Args:
+        t_min: where sampling ends and training begins; 0 only where var(0) > 0.
+        t_max: where sampling begins.
+
+    Raises:
+        ConfigError: not 0 <= t_min < t_max < infinity, or t_min = 0 where var(0) = 0.
+
+    Reference: arXiv:2011.13456, eqs. 5 and 29.
+    """
+
+    t_min: float = 1e-3
+    t_max: float = 1.0
+    kinds: ClassVar[frozenset[str]] = frozenset({"linear"})
+    quiet_fields: ClassVar[tuple[str, ...]] = ("t_min", "t_max")  # left out of repr at their defaults
+    closed_start: ClassVar[bool] = False  # t_min = 0 allowed although var(0) = 0 (a DDPM's nodes)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give the subclass's schedules validated float64 times and checked results."""
+        super().__init_subclass__(**kwargs)
+        for name in _SCHEDULES:
+            method = vars(cls).get(name)
+            if callable(method) and not hasattr(method, "is_schedule"):
+                setattr(cls, name, schedule(method))
+
+    def __post_init__(self) -> None:
+        """Check the fields; a subclass with fields of its own extends this."""
+        t_max = number("t_max", self.t_max, gt=0)
+        t_min = number("t_min", self.t_min, ge=0, lt=t_max)
+        self._set(t_min=t_min, t_max=t_max)
+
+    def _check_start(self) -> None:
+        """Refuse t_min = 0 where the marginal at 0 is singular; called once the fields are set."""
+        if self.t_min == 0 and not self.closed_start and float(self.var(0.0)) == 0:
+            raise ConfigError("t_min must be > 0 where var(0) = 0, got 0")
+
+    # the two primitives -------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_alpha(self, t: Time) -> Tensor:
+        """log alpha(t) [shape of t], 0 at t = 0."""
+
+    @abstractmethod
+    def var(self, t: Time) -> Tensor:
+        """sigma(t)^2 [shape of t], without cancellation near 0: use `expm1`."""
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """Instances that tests and benchmarks run over."""
+        return [cls()]
+
+    # derived ------------------------------------------------------------------------------------
+
+    @schedule
+    def alpha(self, t: Time) -> Tensor:
+        """alpha(t) = exp(log_alpha(t)) [shape of t], eq. (2)."""
+        return self.log_alpha(t).exp()
+
+    @schedule
+    def sigma(self, t: Time) -> Tensor:
+        """sigma(t) = sqrt(var(t)) [shape of t], eq. (2)."""
+        return self.var(t).sqrt()
+
+    @schedule
+    def log_snr(self, t: Time) -> Tensor:
+        """log(alpha^2 / sigma^2) [shape of t], strictly decreasing, eq. (5)."""
+        return 2 * self.log_alpha(t) - self.var(t).log()
+
+    @schedule
+    def f(self, t: Time) -> Tensor:
+        """d log_alpha / dt [shape of t], eq. (3)."""
+        return _derivative(self.log_alpha, t)
+
+    @schedule
+    def g2(self, t: Time) -> Tensor:
+        """d var / dt - 2 f var [shape of t], eq. (4)."""
+        return _derivative(self.var, t) - 2 * self.f(t) * self.var(t)
+
+    @schedule
+    def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
+        """x_t | x_s for s <= t: scale and standard deviation [broadcast shape of s, t], eq. (6)."""
+        _ordered(s, t)
+        scale = (self.log_alpha(t) - self.log_alpha(s)).exp()
+        gain = self.log_snr(t) - self.log_snr(s)
+        var = torch.where(s == t, 0.0, -self.var(t) * torch.expm1(gain))
+        return scale, var.clamp_min(0).sqrt()
+
+    @schedule
+    def posterior(self, s: Time, t: Time) -> Posterior:
+        """x_s | x_t, x_0 for s <= t, eq. (7).
+
+        With k = alpha_t / alpha_s and v_ts the transition's variance: weights k var_s / var_t of x_t
+        and alpha_s v_ts / var_t of x_0, variance var_s v_ts / var_t.
+
+        Reference: arXiv:2006.11239, eqs. 6 and 7; arXiv:2107.00630, eq. 33.
+        """
+        scale, std = self.transition(s, t)
+        var_s, var_t, fresh = self.var(s), self.var(t), std**2
+        return Posterior(
+            scale * (var_s / var_t), self.alpha(s) * (fresh / var_t), var_s * (fresh / var_t)
+        )
+
+    def t_from_log_snr(self, log_snr: Time) -> Tensor:
+        """The time [shape of log_snr] at which the log-SNR has this value.
+
+        Raises:
+            TimeError: no time in [0, t_max] has it.
+        """
+        value = torch.as_tensor(log_snr)
+        kept = value.dtype if isinstance(log_snr, Tensor) else torch.float64
+        if not kept.is_floating_point:
+            raise DtypeError(f"log_snr must be a float or a floating tensor, got {log_snr!r}")
+        t = self._solve_log_snr(value.to(torch.float64))
+        slack = 8 * torch.finfo(torch.float64).eps * max(1.0, self.t_max)
+        if kept is not torch.float64:
+            slack = 8 * torch.finfo(kept).eps * max(1.0, self.t_max)
+        inside = (t >= -slack) & (t <= self.t_max + slack)
+        if not bool(inside.all()):
+            bad = value[~inside].flatten()[0].item()
+            low, high = float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
+            raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
+        return t.clamp(0.0, self.t_max).to(kept)
+
+    def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
+        """The inverse of `log_snr` in float64; a closed form where there is one overrides this."""
+
+        def gap(log_t: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+            t = torch.from_numpy(np.exp(log_t)).clamp_max(self.t_max)
+            return np.asarray(self.log_snr(t)) - wanted
+
+        wanted = log_snr.detach().cpu().numpy()
+        # in log t, so that small times come out with full relative precision
+        low, high = math.log(1e-300), math.log(self.t_max)
+        found = elementwise.find_root(gap, (np.full_like(wanted, low), high), args=(wanted,))
+        t = np.where(found.success, np.exp(found.x), np.nan)
+        t = np.where(wanted >= float(self.log_snr(0.0)), 0.0, t)
+        return torch.from_numpy(np.asarray(t)).to(log_snr.device)
+
+    # acting on samples --------------------------------------------------------------------------
+
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """f(t) x [(batch, *dims)]."""
+        return _scaled(x, self.f(t))
+
+    @schedule
+    def diffusion(self, t: Time) -> Tensor:
+        """g(t) = sqrt(g2(t)) [shape of t]."""
+        return self.g2(t).clamp_min(0).sqrt()
+
+    def perturb(self, x0: Tensor, t: Time, noise: Tensor) -> Tensor:
+        """alpha(t) x0 + sigma(t) noise [(batch, *dims)], a draw of x_t | x_0, eq. (2).
+
+        Raises:
+            ShapeError: noise and x0 differ in shape, or t is not one value or one a sample.
+            DtypeError: x0 is not a floating tensor.
+            NonFiniteError: x0 holds NaN or infinity.
+        """
+        samples("x0", x0)
+        if floating("noise", noise).shape != x0.shape:
+            raise ShapeError(f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
+        same_device("noise", noise, "x0", x0)
+        return _scaled(x0, self.alpha(t)) + _scaled(noise.to(x0.dtype), self.sigma(t))
+
+    # the prior ----------------------------------------------------------------------------------
+
+    def prior_std(self) -> float:
+        """The standard deviation of the law that sampling starts from: sigma(t_max)."""
+        return float(self.sigma(self.t_max))
+
+    def prior_sample(
+        self,
+        shape: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draws [shape] of N(0, prior_std()^2 I).
+
+        Without a generator a fresh stream is used; the global one is never touched.
+        """
+        if generator is None:
+            generator = torch.Generator(device=device or "cpu")
+            generator.seed()
+        draw = torch.randn(*shape, generator=generator, dtype=dtype, device=generator.device)
+        return self.prior_std() * draw.to(device or generator.device)
+
+    def prior_log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; 0, prior_std()^2 I) in nats [(batch,)]."""
+        flat = samples("x", x).reshape(x.shape[0], -1)
+        std = self.prior_std()
+        constant = flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * (flat / std).square().sum(dim=1) - constant
+
+    # grids and models ---------------------------------------------------------------------------
+
+    def to_model_time(self, t: Tensor) -> Tensor:
+        """The time nearest above t at which a model is defined [shape of t]: t, but on a DDPM."""
+        return t
+
+    def align(self, grid: Tensor, *, keep: bool) -> Tensor:
+        """The grid on the times that this SDE can step between: any, here; nodes, on a DDPM.
+
+        Args:
+            grid: strictly decreasing float64 times [(steps + 1,)].
+            keep: whether times that fall together are moved apart (a named grid) or refused.
+        """
+        del keep
+        return grid
+
+    @classmethod
+    def from_coefficients(
+        cls,
+        f: Callable[[Tensor], Tensor],
+        g2: Callable[[Tensor], Tensor],
+        *,
+        var0: float = 0.0,
+        t_min: float = 1e-3,
+        t_max: float = 1.0,
+    ) -> LinearSDE:
+        """The linear SDE with these coefficients; its kernels come from adaptive quadrature.
+
+        log_alpha(t) = integral of f, var(t) = alpha(t)^2 (var0 + integral of g2 / alpha^2).
+
+        Args:
+            f: the drift coefficient, float64 tensor -> tensor of its shape.
+            g2: the squared diffusion, likewise, >= 0.
+            var0: var(0), >= 0.
+            t_min: as in `LinearSDE`.
+            t_max: as in `LinearSDE`.
+
+        Raises:
+            ConfigError: g2 is negative somewhere, or a coefficient is not finite or not integrable.
+
+        Example:
+            >>> import torch
+            >>> from sdekit import LinearSDE, VPSDE
+            >>> beta = lambda t: 0.1 + 19.9 * t
+            >>> sde = LinearSDE.from_coefficients(lambda t: -0.5 * beta(t), beta)
+            >>> abs(float(sde.var(0.3) - VPSDE().var(0.3))) < 1e-12
+            True
+        """
+        from sdekit.sde.coefficients import CoefficientSDE  # it subclasses LinearSDE
+
+        return CoefficientSDE(f_of_t=f, g2_of_t=g2, var0=var0, t_min=t_min, t_max=t_max)
+
+
+def _scaled(x: Tensor, c: Tensor) -> Tensor:
+    return floating("x", x) * expand_like(c, x)
+
+
+def _ordered(s: Tensor, t: Tensor) -> None:
+    if readable(s) and readable(t) and bool((s > t).any()):
+        raise TimeError("transition and posterior need s <= t (s nearer to the data)")
+
+
+def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """d function / dt, elementwise; differentiable in t again where t is."""
+    if not readable(t):  # inside vmap or a trace: forward mode composes, but costs ten times more
+        return torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
+    with torch.inference_mode(False), torch.enable_grad():
+        point = t if t.requires_grad else t.clone().requires_grad_()
+        value = function(point)
+        if not value.requires_grad:  # a constant
+            return torch.zeros_like(t)
+        (slope,) = torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)
+    return slope
