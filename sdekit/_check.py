@@ -81,7 +81,10 @@ def number(
         value = value.item()
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise DtypeError(f"{name} must be a real number, got {shown(value)}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # an int beyond 1e308
+        result = math.inf
     if not math.isfinite(result):
         raise ConfigError(f"{name} must be finite, got {result}")
     allowed = _outside(result, ge, gt, le, lt)

@@ -37,7 +37,7 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
                 raise DtypeError(f"{name} must be a dense real tensor, got {t.dtype}, {t.layout}")
             kept = t.dtype if t.dtype == torch.float32 else torch.float32
             if t.dtype.is_floating_point:  # float32(0.999) is a little above 0.999 and still means it
-                limit = float(torch.tensor(t_max, dtype=t.dtype))
+                limit = max(limit, float(torch.tensor(t_max, dtype=t.dtype)))
             wide = t.to(torch.float64)
     elif isinstance(t, numbers.Real) and not isinstance(t, bool):
         kept, wide = torch.float64, torch.tensor(float(t), dtype=torch.float64)
@@ -49,6 +49,8 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
             values = wide.detach().reshape(-1)
             bad = values[~((values >= 0) & (values <= limit))][0].item()
             raise TimeError(f"{name} must lie in [0, {t_max:g}] (0 = data, t_max = noise), got {bad!r}")
+    if limit > t_max:  # back to t_max, without a change of slope
+        wide = wide - (wide.detach() - t_max).clamp_min(0)
     return wide, kept
 
 
@@ -95,7 +97,7 @@ def _shaped(result: Any, method: Callable[..., Any], owner: Any, times: Sequence
                 f"{type(owner).__name__}.{method.__name__} must return a tensor of the shape of t, got "
                 f"{type(part).__name__}; a constant is torch.full_like(t, value)"
             )
-        if part.shape != times[0].shape:
+        if len(times) > 1 or part.shape != times[0].shape:
             expected = torch.broadcast_shapes(*(t.shape for t in times))
             if part.shape != expected:
                 raise ShapeError(
@@ -118,11 +120,14 @@ def expand_like(c: Tensor, x: Tensor, name: str = "t") -> Tensor:
 
     Raises:
         ShapeError: `c` has another shape; a row `(1, batch)` is refused even where batch == dims.
-        DeviceError: `c` holds one value a sample on another device than `x`.
+            Or `x` has no batch dimension.
+        DeviceError: `c` and `x` are on different devices (one value on the CPU goes anywhere).
     """
+    if x.ndim == 0:
+        raise ShapeError("x must have shape (batch, *dims), got a 0-d tensor")
+    same_device("x", x, name, c)
     if c.ndim == 0:
         return c.to(x.dtype)
-    same_device(name, c, "x", x)
     trailing = (1,) * (x.ndim - 1)
     if c.shape[0] not in (1, x.shape[0]) or tuple(c.shape[1:]) not in ((), trailing):
         raise ShapeError(

@@ -27,9 +27,10 @@ appendix A (posterior in terms of the log-SNR).
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -37,7 +38,9 @@ import torch
 from scipy.optimize import elementwise
 from torch import Tensor
 
-from sdekit._check import Checked, floating, number, readable, same_device, samples
+from sdekit._check import (
+    Checked, floating, integer, number, readable, same_device, samples, shown,
+)  # fmt: skip
 from sdekit._times import Time, expand_like, schedule
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 
@@ -149,6 +152,7 @@ class LinearSDE(SDE):
     t_max: float = 1.0
     kinds: ClassVar[frozenset[str]] = frozenset({"linear"})
     quiet_fields: ClassVar[tuple[str, ...]] = ("t_min", "t_max")  # left out of repr at their defaults
+    extends: ClassVar[bool] = False  # whether the schedules go on beyond t_max, where a sampler may churn
     closed_start: ClassVar[bool] = False  # t_min = 0 allowed although var(0) = 0 (a DDPM's nodes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -164,6 +168,8 @@ class LinearSDE(SDE):
         t_max = number("t_max", self.t_max, gt=0)
         t_min = number("t_min", self.t_min, ge=0, lt=t_max)
         self._set(t_min=t_min, t_max=t_max)
+        if type(self).__post_init__ is LinearSDE.__post_init__:  # one that extends this calls it last
+            self._check_start()
 
     def _check_start(self) -> None:
         """Refuse t_min = 0 where the marginal at 0 is singular; called once the fields are set."""
@@ -231,10 +237,10 @@ class LinearSDE(SDE):
         Reference: arXiv:2006.11239, eqs. 6 and 7; arXiv:2107.00630, eq. 33.
         """
         scale, std = self.transition(s, t)
-        var_s, var_t, fresh = self.var(s), self.var(t), std**2
-        return Posterior(
-            scale * (var_s / var_t), self.alpha(s) * (fresh / var_t), var_s * (fresh / var_t)
-        )
+        var_s, var_t = self.var(s), self.var(t)
+        kept = torch.where(s == t, 1.0, var_s / var_t)  # also at s = t = 0, where it is 0/0
+        fresh = torch.where(s == t, 0.0, std.square() / var_t)
+        return Posterior(scale * kept, self.alpha(s) * fresh, var_s * fresh)
 
     def t_from_log_snr(self, log_snr: Time) -> Tensor:
         """The time [shape of log_snr] at which the log-SNR has this value.
@@ -242,35 +248,36 @@ class LinearSDE(SDE):
         Raises:
             TimeError: no time in [0, t_max] has it.
         """
-        value = torch.as_tensor(log_snr)
-        kept = value.dtype if isinstance(log_snr, Tensor) else torch.float64
-        if not kept.is_floating_point:
-            raise DtypeError(f"log_snr must be a float or a floating tensor, got {log_snr!r}")
-        t = self._solve_log_snr(value.to(torch.float64))
-        slack = 8 * torch.finfo(torch.float64).eps * max(1.0, self.t_max)
-        if kept is not torch.float64:
-            slack = 8 * torch.finfo(kept).eps * max(1.0, self.t_max)
-        inside = (t >= -slack) & (t <= self.t_max + slack)
-        if not bool(inside.all()):
+        if isinstance(log_snr, Tensor):
+            kept, value = log_snr.dtype, floating("log_snr", log_snr).to(torch.float64)
+        elif isinstance(log_snr, numbers.Real) and not isinstance(log_snr, bool):
+            kept, value = torch.float64, torch.tensor(float(log_snr), dtype=torch.float64)
+        else:
+            raise DtypeError(f"log_snr must be a float or a floating tensor, got {shown(log_snr)}")
+        low, high = float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
+        slack = 8 * torch.finfo(kept).eps
+        inside = (value >= low - slack * max(1.0, abs(low))) & (value <= high + slack * abs(high))
+        if readable(inside) and not bool(inside.all()):  # NaN is outside too
             bad = value[~inside].flatten()[0].item()
-            low, high = float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
             raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
-        return t.clamp(0.0, self.t_max).to(kept)
+        return self._solve_log_snr(value.clamp(low, high)).clamp(0.0, self.t_max).to(kept)
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr` in float64; a closed form where there is one overrides this."""
 
         def gap(log_t: np.ndarray, wanted: np.ndarray) -> np.ndarray:
             t = torch.from_numpy(np.exp(log_t)).clamp_max(self.t_max)
-            return np.asarray(self.log_snr(t)) - wanted
+            # var(1e-300) may be 0 in float64; the search needs a sign, not an infinity
+            return np.clip(self.log_snr(t).numpy(), -1e300, 1e300) - wanted
 
-        wanted = log_snr.detach().cpu().numpy()
+        wanted = log_snr.detach().cpu().reshape(-1).numpy()
         # in log t, so that small times come out with full relative precision
         low, high = math.log(1e-300), math.log(self.t_max)
         found = elementwise.find_root(gap, (np.full_like(wanted, low), high), args=(wanted,))
         t = np.where(found.success, np.exp(found.x), np.nan)
         t = np.where(wanted >= float(self.log_snr(0.0)), 0.0, t)
-        return torch.from_numpy(np.asarray(t)).to(log_snr.device)
+        t = np.where(wanted <= float(self.log_snr(self.t_max)), self.t_max, t)
+        return torch.from_numpy(t).reshape(log_snr.shape).to(log_snr.device)
 
     # acting on samples --------------------------------------------------------------------------
 
@@ -299,9 +306,9 @@ class LinearSDE(SDE):
 
     # the prior ----------------------------------------------------------------------------------
 
-    def prior_std(self) -> float:
-        """The standard deviation of the law that sampling starts from: sigma(t_max)."""
-        return float(self.sigma(self.t_max))
+    def prior_std(self, t: float | None = None) -> float:
+        """The standard deviation of the law that sampling starts from: sigma(t), t_max by default."""
+        return float(self.sigma(self.t_max if t is None else t))
 
     def prior_sample(
         self,
@@ -315,20 +322,44 @@ class LinearSDE(SDE):
 
         Without a generator a fresh stream is used; the global one is never touched.
         """
+        if not isinstance(shape, Sequence) or isinstance(shape, str):
+            raise ShapeError(f"shape must be (n, *dims), got {shown(shape)}")
+        shape = [integer("shape", size, ge=0) for size in shape]
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise DtypeError(f"dtype must be a real floating torch.dtype or None, got {shown(dtype)}")
         if generator is None:
             generator = torch.Generator(device=device or "cpu")
             generator.seed()
+        elif not isinstance(generator, torch.Generator):
+            raise DtypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
         draw = torch.randn(*shape, generator=generator, dtype=dtype, device=generator.device)
         return self.prior_std() * draw.to(device or generator.device)
 
     def prior_log_prob(self, x: Tensor) -> Tensor:
         """log N(x; 0, prior_std()^2 I) in nats [(batch,)]."""
-        flat = samples("x", x).reshape(x.shape[0], -1)
+        flat = samples("x", x).reshape(x.shape[0], math.prod(x.shape[1:]))
         std = self.prior_std()
         constant = flat.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
         return -0.5 * (flat / std).square().sum(dim=1) - constant
 
     # grids and models ---------------------------------------------------------------------------
+
+    @property
+    def default_steps(self) -> int:
+        """How many steps a run takes where nobody says: 50, or all of a DDPM's."""
+        return 50
+
+    def reaching(self, t: float) -> LinearSDE:
+        """This process followed up to t: itself, or, where it extends beyond t_max, a longer copy.
+
+        Raises:
+            TimeError: t > t_max and the process does not extend there.
+        """
+        if t <= self.t_max:
+            return self
+        if not self.extends:
+            raise TimeError(f"{self!r} does not extend to t = {t:g} beyond t_max = {self.t_max:g}")
+        return replace(self, t_max=t)
 
     def to_model_time(self, t: Tensor) -> Tensor:
         """The time nearest above t at which a model is defined [shape of t]: t, but on a DDPM."""
@@ -387,7 +418,9 @@ def _scaled(x: Tensor, c: Tensor) -> Tensor:
 
 def _ordered(s: Tensor, t: Tensor) -> None:
     if readable(s) and readable(t) and bool((s > t).any()):
-        raise TimeError("transition and posterior need s <= t (s nearer to the data)")
+        at = (s > t).nonzero()[0].tolist()
+        s_bad, t_bad = (float(each[tuple(at)]) for each in torch.broadcast_tensors(s, t))
+        raise TimeError(f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}")
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

@@ -253,6 +253,11 @@ class DDPM(VariancePreserving):
         """The variance in eq. (2) [(N,)], 0 at the first step; arXiv:2006.11239, eq. 7."""
         return self.betas * torch.expm1(2 * self._log_alphas[:-1]) / torch.expm1(2 * self._log_alphas[1:])
 
+    @property
+    def default_steps(self) -> int:
+        """Every step of the chain between t_min and t_max."""
+        return round((self.t_max - self.t_min) * self.n)
+
     def to_vpsde(self) -> VPSDE:
         """The continuous VP SDE of a linear table: the inverse of `VPSDE.discretize`.
 
@@ -294,11 +299,14 @@ class DDPM(VariancePreserving):
         nodes = (wide * self.n).round().to(torch.int64)
         return nodes if isinstance(t, Tensor) else int(nodes)
 
-    def _interval(self, t: Tensor) -> Tensor:
-        """The number (from 0) of the interval that ends at or holds t, nodes found by rounding."""
+    def _interval(self, t: Tensor, *, slack: float = 5e-7) -> Tensor:
+        """The number (from 0) of the interval that ends at or holds t; nodes are found by rounding.
+
+        A time within `slack` of a node is that node: by default a float32 time too.
+        """
         position = t.detach() * self.n
         node = position.round()
-        near = (position - node).abs() < 5e-7 * max(self.n, 1)  # float32 times included
+        near = (position - node).abs() < slack * self.n
         return (torch.where(near, node, position).ceil() - 1).clamp(0, self.n - 1).to(torch.int64)
 
     # the SDE ------------------------------------------------------------------------------------
@@ -306,7 +314,8 @@ class DDPM(VariancePreserving):
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""
         t = torch.as_tensor(t)
-        table, i = self._log_alphas.to(t.device), self._interval(t)
+        # float64's own slack only: beside a node the value must not continue the other slope
+        table, i = self._log_alphas.to(t.device), self._interval(t, slack=1e-15)
         return table[i] + (t * self.n - i) * (table[i + 1] - table[i])
 
     def f(self, t: Time) -> Tensor:
@@ -327,7 +336,8 @@ class DDPM(VariancePreserving):
 
     def to_model_time(self, t: Tensor) -> Tensor:
         """The node at or above t, at least t_1: where a chain's model is defined [shape of t]."""
-        return (t * self.n).ceil().clamp(1, self.index(self.t_max)).to(t.dtype) / self.n
+        node = self._interval(t.to(torch.float64)) + 1  # not ceil(t n), which overshoots some nodes
+        return (node.clamp(1, self.index(self.t_max)).to(torch.float64) / self.n).to(t.dtype)
 
     def align(self, grid: Tensor, *, keep: bool) -> Tensor:
         """The grid rounded to nodes [(steps + 1,)].

@@ -68,7 +68,7 @@ class FlowSDE(LinearSDE):
         s, t = torch.as_tensor(s), torch.as_tensor(t)
         return (1 - t) / (1 - s), ((t - s) * (t * (1 - s) + s * (1 - t))).sqrt() / (1 - s)
 
-    def prior_std(self) -> float:
+    def prior_std(self, t: float | None = None) -> float:
         """1: the law at t = 1."""
         return 1.0
 

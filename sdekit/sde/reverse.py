@@ -66,13 +66,14 @@ class ReverseSDE(SDE):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """The bracket of eq. (1) [(batch, *dims)]."""
+        forward = self.sde.drift(x, t)  # first, for it checks x and t
         score = self.score(x, t)
         if not isinstance(score, Tensor):
             raise ModelError(f"score must return a tensor, got {type(score).__name__}")
         if score.shape != x.shape:
             raise ShapeError(f"score must return {tuple(x.shape)}, got {tuple(score.shape)}")
         weight = 0.5 * (1 + self.eta**2) * self.sde.diffusion(t).square()
-        return self.sde.drift(x, t) + (self.direction * expand_like(weight, x)) * score
+        return forward + (self.direction * expand_like(weight, x)) * score
 
     def diffusion(self, t: Time) -> Tensor:
         """Eta g(t) [shape of t]."""

@@ -23,7 +23,7 @@ from sdekit._check import number
 from sdekit._times import Time
 from sdekit.catalogue import register
 from sdekit.errors import ConfigError
-from sdekit.sde.base import LinearSDE, _ordered
+from sdekit.sde.base import LinearSDE, _ordered, _scaled
 
 __all__ = ["EDM", "VESDE"]
 
@@ -36,6 +36,7 @@ class _Exploding(LinearSDE):
 
     t_min: float = 0.0
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "ve"})
+    extends: ClassVar[bool] = True
 
     sigma_min: float
     sigma_max: float
@@ -103,8 +104,7 @@ class VESDE(_Exploding):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """0 [(batch, *dims)], eq. (1)."""
-        self.sigma(t)  # the time is checked all the same
-        return torch.zeros_like(x)
+        return _scaled(x, self.log_alpha(t))
 
     def diffusion(self, t: Time) -> Tensor:
         """sigma(t) sqrt(2 log(sigma_max / sigma_min)) [shape of t], eq. (1)."""

@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sdekit._check import integer, number
-from sdekit._times import Time, expand_like, schedule
+from sdekit._times import Time, schedule
 from sdekit.catalogue import register
 from sdekit.errors import ConfigError
-from sdekit.sde.base import LinearSDE, _ordered
+from sdekit.sde.base import LinearSDE, _ordered, _scaled
 
 if TYPE_CHECKING:
     from sdekit.sde.ddpm import DDPM
@@ -53,7 +53,7 @@ class VariancePreserving(LinearSDE):
         log_scale = self.log_alpha(t) - self.log_alpha(s)
         return log_scale.exp(), (-torch.expm1(2 * log_scale)).clamp_min(0).sqrt()
 
-    def prior_std(self) -> float:
+    def prior_std(self, t: float | None = None) -> float:
         """1: the stationary law of the process."""
         return 1.0
 
@@ -72,6 +72,7 @@ class _LinearBeta(LinearSDE):
 
     beta_min: float = 0.1
     beta_max: float = 20.0
+    extends: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -95,9 +96,9 @@ class _LinearBeta(LinearSDE):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """-1/2 beta(t) x [(batch, *dims)], eq. (1): written out, and compared with the derived f."""
-        return -0.5 * expand_like(self.beta(t), x) * x
+        return _scaled(x, -0.5 * self.beta(t))
 
-    def prior_std(self) -> float:
+    def prior_std(self, t: float | None = None) -> float:
         """1: the stationary law of the process."""
         return 1.0
 
@@ -149,14 +150,15 @@ class VPSDE(_LinearBeta, VariancePreserving):
         Its alpha_bar differs from alpha^2 by O(1/n).
 
         Raises:
-            ConfigError: n < 1, or a beta that is 0 or >= 1 (n <= beta_max).
-            DtypeError: n is not an int.
+            ConfigError: n is not an int >= 1, or a beta is 0 or >= 1 (n <= beta_max).
 
         Reference: arXiv:2011.13456, appendix B and C.
         """
         from sdekit.sde.ddpm import DDPM  # it needs VPSDE for the way back
 
-        n = integer("n", n, ge=1)
+        n = integer("n", n, ge=1, error=ConfigError)
+        if n <= self.beta_max:
+            raise ConfigError(f"n must be > beta_max = {self.beta_max:g}: every beta is < 1; got {n}")
         return DDPM.linear(n, beta_start=self.beta_min / n, beta_end=self.beta_max / n)
 
     @classmethod

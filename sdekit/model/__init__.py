@@ -1,0 +1,18 @@
+"""From a network, or a known law, to a prediction of the score at every time."""
+
+from sdekit.model.exact import ExactScore
+from sdekit.model.networks import MLP
+from sdekit.model.parametrization import Parametrization, convert
+from sdekit.model.prediction import Prediction, Predictor
+from sdekit.model.score_model import TIME_INPUTS, ScoreModel
+
+__all__ = [
+    "MLP",
+    "TIME_INPUTS",
+    "ExactScore",
+    "Parametrization",
+    "Prediction",
+    "Predictor",
+    "ScoreModel",
+    "convert",
+]

@@ -1,0 +1,91 @@
+"""The model without a network: the exact score of a known law at every noise level.
+
+If x_0 ~ p and x_t = alpha x_0 + sigma eps, the law of x_t is `target.perturbed(alpha, var)`, and for
+Gaussians, mixtures and finite samples its score is a closed form. Every sampler, likelihood and check
+of sdekit can be run on it, so that what remains is the method's own error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import samples, shown
+from sdekit._times import Time, expand_like
+from sdekit.errors import DtypeError, ShapeError
+from sdekit.model.parametrization import Score
+from sdekit.model.prediction import PerTime, Prediction, RawCall
+from sdekit.sde.base import LinearSDE
+from sdekit.targets import ExactTarget
+
+__all__ = ["ExactScore"]
+
+
+class ExactScore:
+    """grad log p_t of a target under an SDE, as a predictor.
+
+    Args:
+        target: a law with a closed form at every noise level.
+        sde: the process.
+
+    Raises:
+        DtypeError: target is no ExactTarget, or sde no LinearSDE.
+
+    Reference: Tweedie's formula, alpha E[x_0 | x_t] = x_t + sigma^2 score.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import DDPM, ExactScore, GaussianMixture
+        >>> data = GaussianMixture([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
+        >>> model = ExactScore(data, DDPM.linear(100))
+        >>> model(torch.tensor([[0.5, -1.0]]), 1.0).x0.shape
+        torch.Size([1, 2])
+    """
+
+    parametrization = Score()
+
+    def __init__(self, target: ExactTarget, sde: LinearSDE) -> None:
+        if not isinstance(target, ExactTarget):
+            raise DtypeError(f"target must be an ExactTarget, got {shown(target)}")
+        if not isinstance(sde, LinearSDE):
+            raise DtypeError(f"sde must be a LinearSDE, got {shown(sde)}")
+        self.target = target
+        self.sde = sde
+
+    def __repr__(self) -> str:
+        """The two parts."""
+        return f"ExactScore({self.target!r}, {self.sde!r})"
+
+    def at(self, t: float) -> ExactTarget:
+        """The law of x_t."""
+        return self.target.perturbed(float(self.sde.alpha(t)), float(self.sde.var(t)))
+
+    def __call__(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
+        """The exact prediction at x [(batch, *dims)] and t [float, or one a sample]."""
+        if cond:
+            raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
+        samples("x", x, self.target.shape)
+        times = torch.as_tensor(t, dtype=torch.float64)
+        if times.numel() == 1:
+            raw = self.at(float(times))._score(x)
+        else:
+            each = expand_like(times, x.to(torch.float64)).reshape(-1)
+            raw = torch.empty_like(x)
+            for value in each.unique().tolist():
+                rows = each == value
+                raw[rows] = self.at(value)._score(x[rows])
+        return Prediction(x, raw, t, (self.sde, self.parametrization))
+
+    def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
+        """The score as a function of (x, float), the perturbed laws made once a time."""
+        if cond:
+            raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
+        if tuple(x.shape[1:]) != tuple(self.target.shape):
+            raise ShapeError(
+                f"samples of this target have shape {tuple(self.target.shape)}, got {tuple(x.shape[1:])}"
+            )
+        scores = PerTime(lambda t: self.at(t)._score, times)
+        return lambda x, t: scores[t](x)

@@ -1,0 +1,87 @@
+"""Networks for data without structure: a multilayer perceptron that is told the time.
+
+The time enters by Fourier features, cos and sin of 2 pi w t with fixed random w, as in
+arXiv:2006.10739 and the score networks of arXiv:2011.13456.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdekit._check import integer, number
+from sdekit.catalogue import register
+
+__all__ = ["MLP"]
+
+
+@register("network", "mlp", paper="arXiv:2006.10739 (Fourier features)")
+class MLP(nn.Module):
+    """A multilayer perceptron on (x, time) for vectors, with SiLU between its layers.
+
+    Args:
+        dim: the dimension of x, >= 1.
+        width: units of each hidden layer.
+        depth: the number of hidden layers.
+        frequencies: the number of Fourier features of the time.
+        bandwidth: the standard deviation of their frequencies.
+        seed: of the initial weights and the frequencies; the global generator is not used.
+
+    Raises:
+        ConfigError, DtypeError: a size that is no int >= 1, or bandwidth <= 0.
+
+    Example:
+        >>> MLP(2, seed=0)(torch.zeros(3, 2), torch.full((3,), 0.5)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        dim: int = 2,
+        *,
+        width: int = 128,
+        depth: int = 3,
+        frequencies: int = 16,
+        bandwidth: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.dim = integer("dim", dim, ge=1)
+        self.config: dict[str, Any] = dict(
+            dim=self.dim, width=width, depth=depth, frequencies=frequencies, bandwidth=bandwidth,
+            seed=seed,
+        )  # fmt: skip
+        number("bandwidth", bandwidth, gt=0)
+        for name in ("width", "depth", "frequencies"):
+            integer(name, self.config[name], ge=1)
+        generator = torch.Generator().manual_seed(integer("seed", seed))
+        self.register_buffer("w", bandwidth * torch.randn(frequencies, generator=generator))
+        widths = [dim + 1 + 2 * frequencies, *[width] * depth, dim]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            layers += [_linear(fan_in, fan_out, generator), nn.SiLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """The output [(batch, dim)] for x [(batch, dim)] and time [(batch,)]."""
+        time = time[:, None]
+        angle = (2 * math.pi) * time * self.w
+        return self.layers(torch.cat([x, time, angle.cos(), angle.sin()], dim=1))
+
+    @classmethod
+    def examples(cls) -> list[MLP]:
+        """A small one."""
+        return [cls(2, width=16, depth=1)]
+
+
+def _linear(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with torch's default initial law, drawn from the given generator."""
+    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    bound = 1 / math.sqrt(fan_in)
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
+    return layer

@@ -1,0 +1,149 @@
+"""One network call at (x, t), seen as clean sample, noise, score, v or flow: lazily, by one table.
+
+`Prediction` holds x, the network's raw output and where they came from. Each view is one combination
+of the two tensors; `linear` fuses any combination into one pass, and `mix` is the same with weights
+that a sampler's plan has resolved beforehand: a multiplication and an addition, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sdekit._times import Time, expand_like
+from sdekit.model.parametrization import Parametrization
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["Prediction", "Predictor", "RawCall"]
+
+# x [(batch, *dims)] and a time that is one float -> the raw output [(batch, *dims)]
+RawCall = Callable[[Tensor, float], Tensor]
+
+
+class Prediction:
+    """Lazy views of one model call.
+
+    Args:
+        x: the noisy samples [(batch, *dims)].
+        raw: the model's raw output [(batch, *dims)].
+        t: the time of the call [float, (), (batch,) or (batch, 1, ..., 1)].
+        sde: the process.
+        parametrization: what `raw` predicts.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import ExactScore, Gaussian, VPSDE
+        >>> model = ExactScore(Gaussian(torch.zeros(2), 1.0), VPSDE())
+        >>> seen = model(torch.ones(3, 2), 0.5)
+        >>> bool(torch.allclose(seen.score, -torch.ones(3, 2)))  # the score of N(0, I) is -x
+        True
+    """
+
+    __slots__ = ("_origin", "raw", "t", "x")
+
+    def __init__(
+        self, x: Tensor, raw: Tensor, t: Time, origin: tuple[LinearSDE, Parametrization]
+    ) -> None:
+        self.x = x
+        self.raw = raw
+        self.t = t
+        self._origin = origin
+
+    def mix(self, weights: Sequence[float]) -> Tensor:
+        """weights[0] x + weights[1] raw [(batch, *dims)]: a new tensor, two operations."""
+        return torch.mul(self.x, weights[0]).add_(self.raw, alpha=weights[1])
+
+    def add_to(self, y: Tensor, weights: Sequence[float]) -> Tensor:
+        """Y + weights[0] x + weights[1] raw, in place on y, which must be the step's own."""
+        if weights[0]:
+            y.add_(self.x, alpha=weights[0])
+        return y.add_(self.raw, alpha=weights[1])
+
+    def linear(self, *, x: Any = 0.0, x0: Any = 0.0, eps: Any = 0.0, score: Any = 0.0) -> Tensor:
+        """x x + x0 x_0 + eps eps + score s [(batch, *dims)], one fused combination.
+
+        Args:
+            x: coefficient of the noisy sample, a float or a tensor of the shape of t.
+            x0: of the predicted clean sample.
+            eps: of the predicted noise.
+            score: of the predicted score.
+        """
+        sde, parametrization = self._origin
+        times = torch.as_tensor(self.t, dtype=torch.float64)
+        on_x, on_raw = parametrization.weights(sde, times, x=x, x0=x0, eps=eps, score=score)
+        return expand_like(on_x, self.x) * self.x + expand_like(on_raw, self.x) * self.raw
+
+    @property
+    def x0(self) -> Tensor:
+        """The predicted clean sample, E[x_0 | x_t] for a perfect model [(batch, *dims)]."""
+        return self.linear(x0=1.0)
+
+    @property
+    def eps(self) -> Tensor:
+        """The predicted noise [(batch, *dims)]."""
+        return self.linear(eps=1.0)
+
+    @property
+    def score(self) -> Tensor:
+        """The predicted score, -eps / sigma [(batch, *dims)]."""
+        return self.linear(score=1.0)
+
+    @property
+    def v(self) -> Tensor:
+        """alpha eps - sigma x_0 [(batch, *dims)]."""
+        return self._as("v")
+
+    @property
+    def flow(self) -> Tensor:
+        """The velocity alpha' x_0 + sigma' eps of the probability flow [(batch, *dims)]."""
+        return self._as("flow")
+
+    def _as(self, name: str) -> Tensor:
+        from sdekit.catalogue import make
+
+        sde, _ = self._origin
+        a, b = make("parametrization", name).row(sde, torch.as_tensor(self.t, dtype=torch.float64))
+        return self.linear(x0=a, eps=b)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What a sampler needs of a model: its process, and a call that returns a `Prediction`.
+
+    Two methods are optional and make sampling faster: `parametrization` says what `raw` holds, and
+    `bind(x, times, cond)` returns a `RawCall` with everything that does not depend on x prepared.
+    """
+
+    sde: LinearSDE
+
+    def __call__(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
+        """The prediction at x [(batch, *dims)] and t [float, (), (batch,) or (batch, 1, ..., 1)]."""
+        ...
+
+
+class PerTime(dict[float, Any]):
+    """Values made once for each time of a plan, and on demand for any other time."""
+
+    def __init__(self, make: Callable[[float], Any], times: Sequence[float] = ()) -> None:
+        super().__init__((t, make(t)) for t in times)
+        self._make = make
+
+    def __missing__(self, t: float) -> Any:
+        return self._make(t)
+
+
+def bind(
+    model: Predictor, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]
+) -> tuple[RawCall, Parametrization]:
+    """The model as a function of (x, float), and what that function predicts.
+
+    A model with `bind` and `parametrization` is used directly; any other predictor by its noise.
+    """
+    if hasattr(model, "bind") and hasattr(model, "parametrization"):
+        return model.bind(x, times, cond), model.parametrization
+    from sdekit.model.parametrization import Eps
+
+    return (lambda x, t: model(x, t, **cond).eps), Eps()

@@ -1,0 +1,138 @@
+"""A network as a model of the score: what it predicts, what time it is told, how x is scaled.
+
+The network is any module `network(x, time, **cond) -> tensor like x` with `time` of shape (batch,).
+The one place where a time other than t in [0, 1] appears is the field `time_input`:
+
+    name      the network is told
+    t         t
+    index     round(t N) - 1, the 0-based index of a DDPM's tables
+    sigma     sigma / alpha, the noise level in units of the data
+    c_noise   log(sigma / alpha) / 4                                     arXiv:2206.00364, table 1
+    log_snr   log(alpha^2 / sigma^2)                                     arXiv:2107.00630
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdekit._check import choice, floating, shown
+from sdekit._times import Time, expand_like
+from sdekit.catalogue import make_one
+from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
+from sdekit.model.parametrization import Parametrization
+from sdekit.model.prediction import PerTime, Prediction, RawCall
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["TIME_INPUTS", "ScoreModel"]
+
+TimeInput = Callable[[Any, Tensor], Tensor]
+
+TIME_INPUTS: Mapping[str, TimeInput] = {
+    "t": lambda sde, t: t,
+    "index": lambda sde, t: (sde.index(t) - 1).to(t.dtype),
+    "sigma": lambda sde, t: (-0.5 * sde.log_snr(t)).exp(),
+    "c_noise": lambda sde, t: -0.125 * sde.log_snr(t),
+    "log_snr": lambda sde, t: sde.log_snr(t),
+}
+
+
+class ScoreModel(nn.Module):
+    """A network, the process it belongs to, and what its output means.
+
+    Args:
+        network: called as `network(x, time, **cond)` with x [(batch, *dims)], time [(batch,)].
+        sde: the process.
+        parametrization: what the output predicts: eps, x0, score, v, flow, or edm(sigma_data=...),
+            which also scales the input.
+        time_input: a name of the table above, or a callable (sde, t) -> tensor of the shape of t.
+
+    Raises:
+        ConfigError: an unknown name, or `index` on a process without indices.
+        DtypeError: the network is not callable, or sde is no LinearSDE.
+
+    Reference: arXiv:2011.13456, section 3.3; arXiv:2206.00364, section 5.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import ScoreModel, VPSDE
+        >>> from sdekit.model import MLP
+        >>> model = ScoreModel(MLP(2, seed=0), VPSDE(), parametrization="v")
+        >>> model(torch.zeros(5, 2), 0.3).score.shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        sde: LinearSDE,
+        *,
+        parametrization: str | Parametrization = "eps",
+        time_input: str | TimeInput = "t",
+    ) -> None:
+        super().__init__()
+        if not callable(network):
+            raise DtypeError(f"network must be callable, got {shown(network)}")
+        if not isinstance(sde, LinearSDE):
+            raise DtypeError(f"sde must be a LinearSDE, got {shown(sde)}")
+        if not callable(time_input):
+            choice("time_input", time_input, TIME_INPUTS)
+        if time_input == "index" and "ddpm" not in sde.kinds:
+            raise ConfigError(f"time_input='index' needs a chain with indices, got sde={sde!r}")
+        self.network = network
+        self.sde = sde
+        self.parametrization: Parametrization = make_one(
+            "parametrization", parametrization, Parametrization
+        )
+        self.time_input = time_input
+
+    def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
+        """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""
+        floating("x", x)
+        times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+        raw = self._network_call(x, self._told(times, x.shape[0]), self._scale(times), cond)
+        if not isinstance(raw, Tensor):
+            raise ModelError(f"the network must return a tensor, got {type(raw).__name__}")
+        if raw.shape != x.shape:
+            raise ShapeError(f"the network must return {tuple(x.shape)}, got {tuple(raw.shape)}")
+        return Prediction(x, raw.to(x.dtype), t, (self.sde, self.parametrization))
+
+    def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
+        """The network as a function of (x, float) with its time inputs and scales made once."""
+
+        def prepare(t: float) -> tuple[Tensor, Tensor | None]:
+            time = torch.tensor(t, dtype=torch.float64, device=x.device)
+            return self._told(time, x.shape[0]), self._scale(time)
+
+        prepared = PerTime(prepare, times)
+        network, dtype = self.network, self._dtype()
+        if dtype in (None, x.dtype) and all(scale is None for _, scale in prepared.values()):
+            if cond:
+                return lambda x, t: network(x, prepared[t][0], **cond)
+            told = PerTime(lambda t: prepare(t)[0])
+            told.update((t, pair[0]) for t, pair in prepared.items())
+            return lambda x, t: network(x, told[t])
+        return lambda x, t: self._network_call(x, *prepared[t], cond)
+
+    def _dtype(self) -> torch.dtype | None:
+        """The dtype that the network computes in; None where it has no floating parameter."""
+        return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), None)
+
+    def _told(self, t: Tensor, batch: int) -> Tensor:
+        """The network's time input [(batch,)]."""
+        function = TIME_INPUTS[self.time_input] if isinstance(self.time_input, str) else self.time_input
+        told = function(self.sde, t).to(self._dtype() or torch.get_default_dtype())
+        return expand_like(told, told.new_empty(batch)).expand(batch)
+
+    def _scale(self, t: Tensor) -> Tensor | None:
+        return self.parametrization.input_scale(self.sde, t)
+
+    def _network_call(
+        self, x: Tensor, told: Tensor, scale: Tensor | None, cond: Mapping[str, Any]
+    ) -> Tensor:
+        seen = x if scale is None else x * expand_like(scale, x)
+        dtype = self._dtype()
+        return self.network(seen if dtype is None else seen.to(dtype), told, **cond)

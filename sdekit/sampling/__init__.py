@@ -1,0 +1,53 @@
+"""From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
+
+from sdekit.sampling.ancestral import Ancestral
+from sdekit.sampling.base import Corrector, CountedModel, Frame, Sampler, kick
+from sdekit.sampling.ddim import DDIM
+from sdekit.sampling.euler import EulerMaruyama, ReverseDiffusion
+from sdekit.sampling.grid import (
+    DDPMLeading,
+    DDPMLinspace,
+    DDPMTrailing,
+    Grid,
+    Karras,
+    LogSNR,
+    Quadratic,
+    Uniform,
+)
+from sdekit.sampling.heun import Heun
+from sdekit.sampling.langevin import AnnealedLangevin, Langevin
+from sdekit.sampling.plan import Mix, Plan, plan_for
+from sdekit.sampling.predictor_corrector import PredictorCorrector
+from sdekit.sampling.probability_flow import ProbabilityFlow
+from sdekit.sampling.run import SampleResult, iterate, sample
+
+__all__ = [
+    "DDIM",
+    "Ancestral",
+    "AnnealedLangevin",
+    "Corrector",
+    "CountedModel",
+    "DDPMLeading",
+    "DDPMLinspace",
+    "DDPMTrailing",
+    "EulerMaruyama",
+    "Frame",
+    "Grid",
+    "Heun",
+    "Karras",
+    "Langevin",
+    "LogSNR",
+    "Mix",
+    "Plan",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "Quadratic",
+    "ReverseDiffusion",
+    "SampleResult",
+    "Sampler",
+    "Uniform",
+    "iterate",
+    "kick",
+    "plan_for",
+    "sample",
+]

@@ -1,0 +1,88 @@
+r"""Ancestral sampling: draw x_s from the posterior x_s | x_t, x_0 with x_0 as predicted.
+
+With the posterior of `LinearSDE.posterior`, weights w_t, w_0 and variance beta_tilde, and v_ts the
+variance of the forward transition (beta_i on a chain),
+
+    x_s = w_t x_t + w_0 x_0(x_t) + exp(1/2 [v log v_ts + (1 - v) log beta_tilde]) z.            (1)
+
+v = 0 is DDPM's posterior variance, v = 1 its other choice, beta. On VE the step is SMLD's.
+
+References: Ho et al., arXiv:2006.11239, eqs. 7 and 11; Nichol and Dhariwal, arXiv:2102.09672, eq. 15;
+Song et al., arXiv:2011.13456, eq. 47 (SMLD).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import choice, number
+from sdekit.catalogue import register
+from sdekit.sampling.base import CountedModel, Sampler, kick, landing_noise
+from sdekit.sampling.noise import Noise
+from sdekit.sampling.plan import Mix
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["Ancestral"]
+
+_VARIANCES = {"posterior": 0.0, "beta": 1.0}
+
+
+@register("sampler", "ancestral", paper="arXiv:2006.11239, algorithm 2")
+@dataclass(frozen=True, kw_only=True)
+class Ancestral(Sampler):
+    """DDPM's ancestral sampler on any linear SDE, eq. (1).
+
+    Args:
+        variance: "posterior" (v = 0), "beta" (v = 1) or v itself in [0, 1].
+
+    Raises:
+        ConfigError: an unknown name, or a number outside [0, 1].
+
+    Reference: arXiv:2006.11239, eqs. 7 and 11; arXiv:2102.09672, eq. 15; arXiv:2011.13456, eq. 47.
+
+    Example:
+        >>> from sdekit import DDPM, ExactScore, sample
+        >>> from sdekit.catalogue import make
+        >>> model = ExactScore(make("target", "tutorial"), DDPM.linear(100))
+        >>> result = sample(model, (1000, 2), sampler="ancestral", seed=0)
+        >>> result.nfe, bool((result.x[:, 0] < 0).double().mean() < 0.7)  # not 0.8: the chain is short
+        (100, True)
+    """
+
+    variance: str | float = "posterior"
+    needs = frozenset({"linear", "noise"})
+
+    def __post_init__(self) -> None:
+        """Check the field."""
+        if isinstance(self.variance, str):
+            choice("variance", self.variance, _VARIANCES)
+        else:
+            self._set(variance=number("variance", self.variance, ge=0, le=1))
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """Eq. (1)."""
+        t, s = self.times(sde, grid)
+        posterior = sde.posterior(s, t)
+        beta = sde.transition(s, t)[1].square()
+        v = _VARIANCES[self.variance] if isinstance(self.variance, str) else self.variance
+        log_var = (v * beta.log() if v else 0.0) + ((1 - v) * posterior.var.log() if v < 1 else 0.0)
+        std = torch.as_tensor(0.5 * log_var).exp()
+        return {
+            "mean": Mix(t, x=posterior.x_t, x0=posterior.x_0),
+            "std": landing_noise(sde, s, std),
+        }
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """Eq. (1)."""
+        return kick(model(x, c.t).mix(c.mean), c.std, noise), state
+
+    @classmethod
+    def examples(cls) -> list[Ancestral]:
+        """Both of the paper's variances and one between."""
+        return [cls(), cls(variance="beta"), cls(variance=0.3)]

@@ -1,0 +1,231 @@
+r"""What a sampler is, and the one loop that all of them run in.
+
+A sampler walks a grid from t_max to t_min. Its two methods are kept apart on purpose:
+
+- `coefficients(sde, grid)` is everything that needs no network: columns in float64 for the whole grid;
+- `step(x, c, model, state, noise)` is arithmetic on tensors, with one row `c` of those columns as floats.
+
+So schedules cost nothing in the loop, coefficients can be printed and checked, and a step is affine in
+x and in every draw of noise, which is what makes the exact law of a sampler computable.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import Checked
+from sdekit.errors import DeviceError, ModelError, SdekitError, ShapeError, SolverError
+from sdekit.model.prediction import Prediction, Predictor, RawCall, bind
+from sdekit.sampling.noise import Noise
+from sdekit.sampling.plan import Plan, plan_for
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["Corrector", "CountedModel", "Frame", "Sampler", "kick", "landing_noise"]
+
+
+class Frame:
+    """The state of a run after `step` rows.
+
+    Attributes:
+        x: the samples [(batch, *dims)]; never changed afterwards.
+        t: their time.
+        step: the number of rows done.
+        nfe: the network calls made so far.
+        state: what the sampler carries to the next row.
+    """
+
+    __slots__ = ("nfe", "state", "step", "t", "x")
+
+    def __init__(self, x: Tensor, t: float, step: int, nfe: int, state: Any) -> None:
+        self.x = x
+        self.t = t
+        self.step = step
+        self.nfe = nfe
+        self.state = state
+
+
+class CountedModel:
+    """A model as `step` sees it: called at a float time, counted, its output's shape compared.
+
+    Args:
+        model: the predictor.
+        cond: conditions passed to every call.
+        max_nfe: the number of calls after which a run fails; None: no limit.
+    """
+
+    def __init__(
+        self, model: Predictor, *, cond: Mapping[str, Any] | None = None, max_nfe: int | None = None
+    ) -> None:
+        self.model = model
+        self.sde: LinearSDE = model.sde
+        self.cond = dict(cond or {})
+        self.nfe = 0
+        self.limit = math.inf if max_nfe is None else max_nfe
+        self.parametrization = getattr(model, "parametrization", None) or bind(
+            model, torch.empty(0, 1), (), self.cond
+        )[1]
+        self._origin = (self.sde, self.parametrization)
+        self._call: RawCall | None = None
+        self._seen = False
+
+    def prepare(self, x: Tensor, plan: Plan) -> None:
+        """Make the time inputs of a plan's calls once, for batches like x."""
+        self._call, _ = bind(self.model, x, plan.calls, self.cond)
+        self._seen = False
+
+    def __call__(self, x: Tensor, t: float) -> Prediction:
+        """The prediction at x [(batch, *dims)] and one time."""
+        if self.nfe >= self.limit:
+            raise SolverError(f"max_nfe={self.limit} calls are used up at t = {t:.6g}")
+        self.nfe += 1
+        version = x._version
+        try:
+            raw = self._call(x, t)  # type: ignore[misc]  # prepared by the loop
+        except SdekitError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: {error}"
+            ) from error
+        if not self._seen or raw.shape != x.shape or x._version != version:
+            self._inspect(x, raw, version)
+        return Prediction(x, raw, t, self._origin)
+
+    def _inspect(self, x: Tensor, raw: object, version: int) -> None:
+        """The full check of a call: at the first one, and where something looks wrong."""
+        if not isinstance(raw, Tensor):
+            raise ModelError(f"the model must return a tensor, got {type(raw).__name__}")
+        if raw.shape != x.shape:
+            raise ShapeError(f"the model must return shape {tuple(x.shape)}, got {tuple(raw.shape)}")
+        if not raw.dtype.is_floating_point:
+            raise ModelError(f"the model must return a real floating tensor, got {raw.dtype}")
+        if raw.device != x.device:
+            raise DeviceError(f"the model returned a tensor on {raw.device} for samples on {x.device}")
+        if x._version != version:
+            raise ModelError("the model changed its input in place; it must work on a copy")
+        self._seen = True
+
+
+class Sampler(Checked, ABC):
+    """A method that turns noise into samples along a grid.
+
+    Class attributes (or properties) declare what it claims, and checks measure it:
+
+    Attributes:
+        order: of convergence in distribution; None for a corrector.
+        nfe_per_step: model calls a row (the last row may take fewer).
+        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
+    """
+
+    if TYPE_CHECKING:  # a subclass may make each of them a class attribute or a property
+
+        @property
+        def order(self) -> int | None:
+            """Of convergence in distribution; None for a corrector."""
+
+        @property
+        def nfe_per_step(self) -> int:
+            """Model calls a row."""
+
+        @property
+        def needs(self) -> frozenset[str]:
+            """Requirements on the SDE and the run."""
+    else:
+        order = 1
+        nfe_per_step = 1
+        needs = frozenset({"linear"})
+
+    def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each row starts and ends [(K,), (K,)]."""
+        return grid[:-1], grid[1:]
+
+    @abstractmethod
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """Columns for the rows: tensors (K,) or (K, m), `Mix`, or a dict of them; float64."""
+
+    @abstractmethod
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One row: from c.t to c.s. Returns a new tensor and the next state.
+
+        Args:
+            x: the samples [(batch, *dims)]; not to be changed in place.
+            c: one row of the plan, floats by the names of the columns.
+            model: called as model(x, t).
+            state: None at the first row, then what the last row returned.
+            noise: a callable noise(x) -> standard normal like x.
+        """
+
+    def frames(
+        self,
+        model: CountedModel,
+        x: Tensor,
+        grid: Tensor,
+        noise: Noise,
+        *,
+        after: Frame | None = None,
+    ) -> Iterator[Frame]:
+        """The loop: the state before the first row, then the state after every row.
+
+        Args:
+            model: the counted model.
+            x: the samples at grid[0].
+            grid: the times.
+            noise: the source of noise.
+            after: a frame of an earlier run to go on from, instead of x.
+        """
+        plan = plan_for(self, model.sde, model.parametrization, grid)
+        model.prepare(x, plan)
+        frame = after or Frame(x, float(plan.grid[0]), 0, model.nfe, None)
+        yield frame
+        x, state, step = frame.x, frame.state, self.step
+        for k in range(frame.step, len(plan.rows)):
+            c = plan.rows[k]
+            x, state = step(x, c, model, state, noise)
+            yield Frame(x, c.s, k + 1, model.nfe, state)
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """Instances that tests and benchmarks run over."""
+        return [cls()]
+
+
+class Corrector(Sampler):
+    """A sampler that stays at one noise level and moves the sample towards that level's law.
+
+    On its own it visits the levels grid[1:]; a `PredictorCorrector` places it before or after its
+    predictor. A level with var = 0 is left as it is.
+    """
+
+    order = None
+    needs = frozenset({"linear", "noise"})
+
+    def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows that start and end at the same level."""
+        return grid[1:], grid[1:]
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """The corrections at grid[1:], each with the level below it as its neighbour."""
+        below = torch.cat([grid[2:], grid[-1:]])
+        return self.corrections(sde, grid[1:], below)
+
+    @abstractmethod
+    def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
+        """Columns for corrections at the times `level` [(K,)], with the next lower times `below`."""
+
+
+def kick(y: Tensor, std: float, noise: Noise) -> Tensor:
+    """y + std * noise, in place on y, which must be the step's own; nothing is drawn where std = 0."""
+    return y if std == 0.0 else y.add_(noise(y), alpha=std)
+
+
+def landing_noise(sde: LinearSDE, s: Tensor, std: Tensor) -> Tensor:
+    """The noise of steps that end at s: none where var(s) = 0, where the sample is the data."""
+    return torch.where(sde.var(s) == 0, 0.0, std)

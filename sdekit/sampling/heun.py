@@ -1,0 +1,146 @@
+r"""Heun's method of Karras et al., with churn, in sigma/alpha on any linear SDE.
+
+Let y = x / alpha and r = sigma / alpha, so that the probability flow is dy/dr = eps. A row from t to s:
+
+    y_h = y_t + sqrt(r_h^2 - r_t^2) S_noise z,     r_h = (1 + gamma) r_t                      (1)
+    y_e = y_h + (r_s - r_h) eps(h)                                                            (2)
+    y_s = y_h + (r_s - r_h) (eps(h) + eps(s)) / 2                                             (3)
+
+with gamma = min(churn / K, sqrt(2) - 1) while churn_min <= r_t <= churn_max, else 0. A row that lands
+where sigma = 0 ends with (2).
+
+Reference: Karras et al., arXiv:2206.00364, algorithms 1 and 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import number
+from sdekit.catalogue import register
+from sdekit.errors import ConfigError
+from sdekit.sampling.base import CountedModel, Sampler, kick
+from sdekit.sampling.noise import Noise
+from sdekit.sampling.plan import Mix
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["Heun"]
+
+_LARGEST_GAMMA = math.sqrt(2) - 1  # arXiv:2206.00364, algorithm 2: never more than doubles the variance
+
+
+@register("sampler", "heun", paper="arXiv:2206.00364, algorithm 2")
+@dataclass(frozen=True, kw_only=True)
+class Heun(Sampler):
+    """EDM's second-order sampler, eqs. (1) to (3).
+
+    Args:
+        churn: S_churn, >= 0; 0 is the deterministic algorithm 1.
+        churn_min: S_tmin, in units of sigma/alpha.
+        churn_max: S_tmax, in units of sigma/alpha; None: no limit.
+        noise_scale: S_noise.
+
+    Raises:
+        ConfigError: a negative value, or churn on a DDPM chain, where there is no time between nodes.
+        TimeError: churn above t_max on a process that does not extend there.
+
+    Reference: arXiv:2206.00364, algorithms 1 and 2, table 5.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import EDM, ExactScore, Gaussian, sample
+        >>> model = ExactScore(Gaussian(torch.zeros(2), 0.25), EDM())
+        >>> sample(model, (4, 2), sampler="heun", steps=18, seed=0).nfe
+        36
+    """
+
+    churn: float = 0.0
+    churn_min: float = 0.0
+    churn_max: float | None = None
+    noise_scale: float = 1.0
+    order = 2
+    nfe_per_step = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("churn", "churn_min", "noise_scale"):
+            self._set(**{name: number(name, getattr(self, name), ge=0)})
+        if self.churn_max is not None:
+            self._set(churn_max=number("churn_max", self.churn_max, ge=self.churn_min))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Noise, where there is churn."""
+        return frozenset({"linear", "noise"} if self.churn else {"linear"})
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """Eqs. (1) to (3), multiplied by alpha at the time of their left side."""
+        t, s = self.times(sde, grid)
+        high, lift, fresh = self._churned(sde, t)
+        long = sde.reaching(float(high.max()))
+        ratio = long.alpha(s) / long.alpha(high)
+        step = long.alpha(s) * (_level(long, s) - _level(long, high))
+        last = long.var(s) == 0
+        # the second call of a last row is never made: its column holds any time that has a model
+        second = torch.where(last, high, s)
+        return {
+            "high": high,
+            "lift": lift,
+            "fresh": fresh,
+            "euler": Mix(high, x=ratio, eps=step),
+            "half": Mix(high, x=ratio, eps=0.5 * step),
+            "rest": Mix(second, eps=torch.where(last, 0.0, 0.5 * step)),
+            "last": last.to(torch.float64),
+        }
+
+    def _churned(self, sde: LinearSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The times of eq. (1), and what multiplies x and z to get there."""
+        if not self.churn:
+            return t, torch.ones_like(t), torch.zeros_like(t)
+        if "ddpm" in sde.kinds:
+            raise ConfigError("churn needs times between the nodes of a chain; use churn=0 on a DDPM")
+        level = _level(sde, t)
+        ceiling = math.inf if self.churn_max is None else self.churn_max
+        inside = (level >= self.churn_min) & (level <= ceiling)
+        gamma = torch.where(inside, min(self.churn / len(t), _LARGEST_GAMMA), 0.0)
+        raised = level * (1 + gamma)
+        reach = sde if not bool((raised[0] > level[0])) else _longer(sde, float(raised.max()))
+        high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
+        lift = reach.alpha(high) / reach.alpha(t)
+        fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
+        return high, lift, fresh
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """Eqs. (1) to (3)."""
+        if c.fresh:
+            x = kick(torch.mul(x, c.lift), c.fresh, noise)
+        out = model(x, c.high)
+        y = out.mix(c.euler)
+        if c.last:
+            return y, state
+        return model(y, c.s).add_to(out.mix(c.half), c.rest), state
+
+    @classmethod
+    def examples(cls) -> list[Heun]:
+        """Deterministic and churned."""
+        return [cls(), cls(churn=5.0, churn_min=0.05, churn_max=5.0, noise_scale=1.003)]
+
+
+def _level(sde: LinearSDE, t: Tensor) -> Tensor:
+    """sigma / alpha."""
+    return sde.sigma(t) / sde.alpha(t)
+
+
+def _longer(sde: LinearSDE, level: float) -> LinearSDE:
+    """The process followed to where sigma / alpha has this value."""
+    end = sde
+    while float(_level(end, torch.tensor(end.t_max, dtype=torch.float64))) < level:
+        end = end.reaching(end.t_max * 1.25)
+    return end

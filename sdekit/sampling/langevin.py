@@ -1,0 +1,167 @@
+r"""Langevin correctors: steps towards the law p_t at a fixed noise level.
+
+    x <- x + step score(x) + sqrt(2 step) z                                                  (1)
+
+Rules for the step, with r the signal-to-noise ratio `snr` and k the scale of the forward transition from
+the next lower time to this one (k^2 = 1 - beta_i on a chain, 1 on VE):
+
+    sigma         2 (r sigma_t)^2: the same for every sample, so the step is affine            (2)
+    batch_norm    2 k^2 (r mean|z| / mean|score|)^2, means over the batch: Song et al.'s       (3)
+    sample_norm   2 k^2 (r |z| / |score|)^2, sample by sample                                  (4)
+    annealed      2 k^2 (r sigma_t)^2: annealed Langevin dynamics                              (5)
+
+With (3) a sample's path depends on its batch mates. (4) has no such flaw, but in low dimension |score|
+comes close to 0 with sizeable probability: the step is then heavy-tailed (infinite mean in two dimensions).
+
+References: Song et al., arXiv:2011.13456, algorithms 4 and 5; Song and Ermon, arXiv:1907.05600,
+algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import choice, integer, number
+from sdekit.catalogue import register
+from sdekit.sampling.base import Corrector, CountedModel, kick
+from sdekit.sampling.noise import Noise
+from sdekit.sampling.plan import Mix
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["AnnealedLangevin", "Langevin"]
+
+_RULES = ("sigma", "batch_norm", "sample_norm")
+
+
+def _columns(sde: LinearSDE, level: Tensor, below: Tensor, snr: float, scaled: bool) -> dict[str, Any]:
+    """Eqs. (2) and (5), and what (3) and (4) need; nothing happens where var = 0."""
+    active = sde.var(level) > 0
+    at = torch.where(active, level, sde.to_model_time(level))  # a level that is skipped is never called
+    k2 = sde.transition(torch.minimum(below, level), level)[0].square()
+    step = 2 * sde.var(level) * snr**2 * (k2 if scaled else 1.0)
+    step = torch.where(active, step, 0.0)
+    return {
+        "move": Mix(at, x=1.0, score=step),
+        "std": (2 * step).sqrt(),
+        "score": Mix(at, score=1.0),
+        "k2": k2,
+        "active": active.to(torch.float64),
+        "step": step,
+    }
+
+
+@register("sampler", "langevin", paper="arXiv:2011.13456, algorithm 5")
+@dataclass(frozen=True, kw_only=True)
+class Langevin(Corrector):
+    """Langevin steps at each level, eq. (1).
+
+    Args:
+        snr: the signal-to-noise ratio r, > 0; 0.16 in the paper for VP and VE on CIFAR-10.
+        rule: how the step is chosen: sigma, batch_norm or sample_norm, eqs. (2) to (4).
+        repeats: steps a level.
+
+    Raises:
+        ConfigError: snr <= 0, an unknown rule, repeats < 1.
+
+    Reference: arXiv:2011.13456, algorithms 4 and 5, appendix G.
+
+    Example:
+        >>> from sdekit.sampling import PredictorCorrector
+        >>> PredictorCorrector(predictor="reverse_diffusion", corrector=Langevin(snr=0.2)).nfe_per_step
+        2
+    """
+
+    snr: float = 0.16
+    rule: str = "sigma"
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        self._set(snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1))
+        choice("rule", self.rule, _RULES)
+
+    @property
+    def nfe_per_step(self) -> int:
+        """One call a repeat."""
+        return self.repeats
+
+    def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
+        """Eqs. (2) to (4)."""
+        return _columns(sde, level, below, self.snr, scaled=False)
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """Eq. (1), `repeats` times."""
+        if not c.active:
+            return x, state
+        for _ in range(self.repeats):
+            x = self._moved(x, c, model, noise)
+        return x, state
+
+    def _moved(self, x: Tensor, c: Any, model: CountedModel, noise: Noise) -> Tensor:
+        if self.rule == "sigma":
+            return kick(model(x, c.t).mix(c.move), c.std, noise)
+        score, z = model(x, c.t).mix(c.score), noise(x)
+        norms = [v.reshape(len(x), -1).norm(dim=1) for v in (z, score)]
+        if self.rule == "batch_norm":
+            norms = [norm.mean().expand(len(x)) for norm in norms]
+        size = 2 * c.k2 * (self.snr * norms[0] / norms[1]).square()
+        size = torch.where(norms[1] > 0, size, c.step)  # a score of zero: the step of eq. (2)
+        size = size.reshape(-1, *[1] * (x.ndim - 1))
+        return x + size * score + (2 * size).sqrt() * z
+
+    @classmethod
+    def examples(cls) -> list[Langevin]:
+        """The default, and Song et al.'s rule."""
+        return [cls(), cls(rule="batch_norm"), cls(snr=0.1, repeats=3)]
+
+
+@register("sampler", "annealed_langevin", paper="arXiv:1907.05600, algorithm 1")
+@dataclass(frozen=True, kw_only=True)
+class AnnealedLangevin(Corrector):
+    """Annealed Langevin dynamics: several steps of size 2 k^2 (snr sigma_t)^2 at each level, eq. (5).
+
+    Args:
+        snr: the ratio r, > 0.
+        repeats: steps a level, 5 by default.
+
+    Raises:
+        ConfigError: snr <= 0, repeats < 1.
+
+    Reference: arXiv:1907.05600, algorithm 1; in this form arXiv:2011.13456, appendix G.
+
+    Example:
+        >>> AnnealedLangevin(repeats=3).nfe_per_step
+        3
+    """
+
+    snr: float = 0.16
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        self._set(snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1))
+
+    @property
+    def nfe_per_step(self) -> int:
+        """One call a repeat."""
+        return self.repeats
+
+    def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
+        """Eq. (5)."""
+        return _columns(sde, level, below, self.snr, scaled=True)
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """Eq. (1), `repeats` times."""
+        if not c.active:
+            return x, state
+        for _ in range(self.repeats):
+            x = kick(model(x, c.t).mix(c.move), c.std, noise)
+        return x, state

@@ -1,0 +1,157 @@
+"""From a sampler's coefficients to rows of plain floats: everything that needs no network.
+
+A sampler states its coefficients for the whole grid at once, in float64. A `Mix` among them stands for
+a combination of the sample and the prediction at one time; here it becomes two weights, of the sample
+and of the model's raw output, by the table of `sdekit.model.parametrization`. A plan depends on
+(sampler, sde, grid, parametrisation) only, and is cached on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import shown
+from sdekit.errors import ConfigError, DtypeError, ShapeError
+from sdekit.model.parametrization import Parametrization
+from sdekit.sde.base import LinearSDE
+
+if TYPE_CHECKING:
+    from sdekit.sampling.base import Sampler
+
+__all__ = ["Mix", "Plan", "plan_for"]
+
+_CACHED_PLANS = 64
+
+
+@dataclass(frozen=True)
+class Mix:
+    """x x + x0 x_0 + eps eps + score s of the prediction at time `at`, for every row of a grid.
+
+    Args:
+        at: the times of the model calls [(K,)].
+        x: the coefficient of the sample [float or (K,)].
+        x0: of the predicted clean sample [float or (K,)].
+        eps: of the predicted noise [float or (K,)].
+        score: of the predicted score [float or (K,)].
+    """
+
+    at: Tensor
+    x: float | Tensor = 0.0
+    x0: float | Tensor = 0.0
+    eps: float | Tensor = 0.0
+    score: float | Tensor = 0.0
+
+    def resolve(self, sde: LinearSDE, parametrization: Parametrization) -> Tensor:
+        """The weights of the sample and of the raw output [(K, 2)], float64."""
+        sde = sde.reaching(float(self.at.max())) if self.at.numel() else sde
+        weights = parametrization.weights(
+            sde, self.at, x=self.x, x0=self.x0, eps=self.eps, score=self.score
+        )
+        return torch.stack(weights, dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run does, row by row.
+
+    Attributes:
+        grid: the times at which states are reported: where each row starts, and the last end [(K + 1,)].
+        rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a float,
+            a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested dict.
+        calls: the times at which the model is called, without repetition.
+    """
+
+    grid: Tensor
+    rows: Sequence[Any]
+    calls: Sequence[float]
+
+
+Columns = Mapping[str, Any]
+
+
+def _column(name: str, column: object, count: int) -> list[Any]:
+    """A column as Python values, checked for shape and finiteness: convention 10 of the house."""
+    if not isinstance(column, Tensor):
+        raise DtypeError(f"coefficient {name!r} must be a tensor, a Mix or a dict, got {shown(column)}")
+    if column.ndim not in (1, 2) or column.shape[0] != count:
+        raise ShapeError(
+            f"coefficient {name!r} must have shape ({count},) or ({count}, m), got {tuple(column.shape)}"
+        )
+    finite = torch.isfinite(column).reshape(count, -1).all(dim=1)
+    if not bool(finite.all()):
+        row = int((~finite).nonzero()[0])
+        raise ConfigError(f"coefficient {name!r} is not finite at row {row} of {count}")
+    values = column.tolist()
+    return values if column.ndim == 1 else [tuple(v) for v in values]
+
+
+def _rows(
+    columns: Columns, sde: LinearSDE, parametrization: Parametrization, count: int, calls: set[float]
+) -> list[Any]:
+    values: dict[str, list[Any]] = {}
+    for name, column in columns.items():
+        if isinstance(column, Mapping):
+            values[name] = _rows(column, sde, parametrization, count, calls)
+        elif isinstance(column, Mix):
+            _refuse_singular(name, column.at, sde)
+            values[name] = _column(name, column.resolve(sde, parametrization), count)
+            calls.update(column.at.tolist())
+        else:
+            values[name] = _column(name, column, count)
+    row = type("Row", (), {"__slots__": tuple(values)})
+    result = []
+    for entries in zip(*values.values(), strict=True):
+        one = row()
+        for name, entry in zip(values, entries, strict=True):
+            setattr(one, name, entry)
+        result.append(one)
+    return result
+
+
+def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
+    if bool((at <= 0).any()) and float(sde.var(0.0)) == 0:
+        raise ConfigError(
+            f"coefficient {name!r} needs the model at t = 0, where var = 0; end the grid above 0 "
+            f"(at {float(sde.to_model_time(torch.tensor(max(sde.t_min, 1e-3), dtype=torch.float64))):g}, say)"
+        )
+
+
+@lru_cache(maxsize=_CACHED_PLANS)
+def _cached(
+    sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: tuple[float, ...]
+) -> Plan:
+    times = torch.tensor(grid, dtype=torch.float64)
+    with torch.inference_mode(False), torch.no_grad():
+        t, s = sampler.times(sde, times)
+        columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
+        calls: set[float] = set()
+        rows = _rows(columns, sde, parametrization, len(t), calls)
+    return Plan(grid=torch.cat([t, s[-1:]]), rows=rows, calls=sorted(calls, reverse=True))
+
+
+def plan_for(
+    sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: Tensor
+) -> Plan:
+    """The plan of a run; made once for each (sampler, sde, parametrisation, grid).
+
+    Raises:
+        ConfigError: the sampler does not serve this SDE, or a coefficient is not finite.
+    """
+    missing = sorted((sampler.needs & _SDE_KINDS) - sde.kinds)
+    if missing:
+        raise ConfigError(f"{sampler!r} needs an SDE of kind {', '.join(missing)}; {sde!r} is not")
+    key = (sampler, sde, parametrization, tuple(grid.tolist()))
+    try:
+        hash(key)
+    except TypeError:  # somebody's unhashable sampler: planned every time
+        return _cached.__wrapped__(*key)
+    return _cached(*key)
+
+
+_SDE_KINDS = frozenset({"linear", "vp", "ve", "ddpm"})

@@ -1,0 +1,404 @@
+"""Running a sampler: `iterate`, the loop itself, and `sample`, which does the rest around it.
+
+`sample` resolves names, draws the starting point, cuts the batch into chunks, keeps the trajectory,
+switches a network to evaluation and back, and watches for non-finite states. The output's shape is
+compared at every call; a state is summed every 32 rows and at the end, and only when a sum is not
+finite are the rows since the last good state repeated, with the same noise, to name the step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdekit._check import choice, finite, floating, integer, samples, shown
+from sdekit.catalogue import make_one
+from sdekit.errors import ConfigError, DeviceError, DtypeError, ModelError, NonFiniteError, ShapeError, SolverError
+from sdekit.model.prediction import Predictor
+from sdekit.sampling.base import CountedModel, Frame, Sampler
+from sdekit.sampling.grid import Grid, resolve_grid
+from sdekit.sampling.noise import KeyedNoise, Noise, seed_from
+from sdekit.sampling.plan import plan_for
+from sdekit.sde.base import LinearSDE
+from sdekit.targets import Target
+
+__all__ = ["SampleResult", "iterate", "sample"]
+
+_WATCH = 32  # rows between two looks at the state: a look costs about as much as a step
+
+
+@dataclass(frozen=True, eq=False)
+class SampleResult:
+    """What a run returned.
+
+    Attributes:
+        x: the samples [(n, *dims)].
+        nfe: the network calls that each sample took, counted.
+        trajectory: the kept states [(m, n, *dims)] from noise to data, or None.
+        trajectory_t: their times [(m,)], or None.
+        grid: the times that the run visited [(K + 1,)], float64.
+        seconds: wall time.
+    """
+
+    x: Tensor
+    nfe: int
+    grid: Tensor
+    seconds: float
+    trajectory: Tensor | None = field(default=None, repr=False)
+    trajectory_t: Tensor | None = field(default=None, repr=False)
+
+
+def iterate(
+    model: Predictor,
+    x: Tensor,
+    *,
+    sampler: str | Sampler,
+    grid: str | Grid | Tensor,
+    noise: Noise | int | torch.Generator | None = None,
+    cond: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+) -> Iterator[Frame]:
+    """The one loop: the state before the first row, then after every row.
+
+    Gradients flow through it where the caller has them enabled.
+
+    Args:
+        model: the predictor.
+        x: the samples at the grid's first time [(n, *dims)].
+        sampler: a sampler, or the spelling of one.
+        grid: a grid, the spelling of one, or a tensor of times.
+        noise: a callable noise(x) -> standard normal like x, or what `sample` takes as a seed.
+        cond: conditions for the model.
+        steps: the number of steps of a named grid.
+
+    Yields:
+        `Frame` objects with .x [(n, *dims)], .t, .step and .nfe.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import ExactScore, Gaussian, VPSDE
+        >>> model = ExactScore(Gaussian(torch.zeros(2), 1.0), VPSDE())
+        >>> frames = iterate(model, torch.ones(3, 2), sampler="ddim", grid="uniform", steps=4)
+        >>> [(frame.step, round(frame.t, 3)) for frame in frames]
+        [(0, 1.0), (1, 0.75), (2, 0.501), (3, 0.251), (4, 0.001)]
+    """
+    method: Sampler = make_one("sampler", sampler, Sampler)
+    times = resolve_grid(grid, _sde_of(model), steps)
+    source = noise if callable(noise) else KeyedNoise(seed_from(noise))
+    return method.frames(CountedModel(model, cond=cond), samples("x", x), times, source)
+
+
+def sample(
+    model: Predictor,
+    shape: tuple[int, ...],
+    *,
+    sampler: str | Sampler = "ddim",
+    steps: int | None = None,
+    grid: str | Grid | Tensor = "uniform",
+    seed: int | torch.Generator | None = None,
+    noise: Noise | None = None,
+    x_init: Tensor | None = None,
+    prior: str | Target = "standard",
+    denoise: bool = False,
+    cond: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    chunk: int | None = None,
+    max_nfe: int | None = None,
+    on_nonfinite: str = "raise",
+    progress: bool = False,
+    callback: Callable[[Frame], Any] | None = None,
+    keep: str | int | None = None,
+) -> SampleResult:
+    """Draw samples.
+
+    Args:
+        model: a `ScoreModel`, an `ExactScore`, or any predictor.
+        shape: (n, *dims); n = 0 returns an empty result without a call.
+        sampler: a sampler, or the spelling of one: "ddim", "heun(churn=10)".
+        steps: None is 50, or all steps of a DDPM; with a tensor grid its own length - 1.
+        grid: a grid, the spelling of one, or a strictly decreasing tensor of steps + 1 times.
+        seed: an int, a generator (one key is drawn from it), or None for a fresh key. Sample i is the
+            same whatever n, chunk or dtype.
+        noise: a callable noise(x) -> standard normal like x instead. It also draws the starting point,
+            unless a seed or x_init is given.
+        x_init: the starting point [(n, *dims)]; by default a draw of the prior.
+        prior: "standard", the SDE's own N(0, prior_std^2 I), or a target: the law of x at grid[0].
+        denoise: end with one noiseless step to the model's x_0 (nothing where the run ends at var = 0).
+        cond: conditions for the model; tensors with n rows are cut along with the chunks.
+        device: where to sample; by default x_init's, else the network's.
+        dtype: of the samples; by default x_init's, else the network's, else the target's, else torch's.
+        chunk: the most samples to run at a time.
+        max_nfe: the most network calls a sample may take.
+        on_nonfinite: "raise", or "return" the samples as they are.
+        progress: show a progress bar.
+        callback: called with every `Frame`; a true result stops the run there.
+        keep: states to keep: None, "all", or how many, evenly spaced, first and last included.
+
+    Returns:
+        A `SampleResult`.
+
+    Raises:
+        ConfigError: an unknown name, a number out of range, a sampler that does not serve the SDE.
+        DtypeError, ShapeError, DeviceError: of an argument, naming it.
+        TimeError: a grid that is not strictly decreasing inside [t_min, t_max].
+        ModelError: the model raised, returned no tensor, or changed its input.
+        NonFiniteError: a state is not finite: the step, the time and the samples are named.
+        SolverError: an adaptive solve failed, or max_nfe was reached.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import ExactScore, Gaussian, VPSDE
+        >>> model = ExactScore(Gaussian(torch.zeros(2), 1.0), VPSDE())
+        >>> result = sample(model, (5, 2), sampler="ancestral", steps=10, seed=0, keep="all")
+        >>> result.x.shape, result.nfe, result.trajectory.shape
+        (torch.Size([5, 2]), 10, torch.Size([11, 5, 2]))
+    """
+    started = time.perf_counter()
+    sde = _sde_of(model)
+    shape = _checked_shape(shape)
+    method: Sampler = make_one("sampler", sampler, Sampler)
+    choice("on_nonfinite", on_nonfinite, ("raise", "return"))
+    if keep is not None and keep != "all":
+        integer("keep", keep, ge=2)
+    size = integer("chunk", chunk, ge=1) if chunk is not None else max(shape[0], 1)
+    if max_nfe is not None:
+        needed = (steps or 0) * method.nfe_per_step if isinstance(steps, int) else 0
+        if needed > integer("max_nfe", max_nfe, ge=1):
+            raise ConfigError(f"steps={steps} of {method!r} take {needed} calls, max_nfe={max_nfe}")
+    times = resolve_grid(grid, sde, steps)
+    if noise is not None and not callable(noise):
+        raise DtypeError(f"noise must be a callable noise(x), got {shown(noise)}")
+    key = seed_from(seed)
+    dtype, device = _placed(model, x_init, dtype, device)
+    start = _start(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
+    run = _Run(model, method, times, denoise, on_nonfinite, callback, keep)
+    parts = []
+    with _evaluating(model), torch.no_grad(), _bar(progress, run.rows, shape[0], size) as tick:
+        for low in range(0, shape[0], size):
+            source = noise if noise is not None else KeyedNoise(key, first=low)
+            if start is not None:
+                x = start[low : low + size]
+            else:
+                like = torch.empty((min(size, shape[0] - low), *shape[1:]), dtype=dtype, device=device)
+                first = KeyedNoise(key, first=low) if seed is not None else source
+                x = first(like) * sde.prior_std(float(times[0]))
+                if noise is None:
+                    source = first  # the run goes on with the same stream
+            part = _sliced(cond or {}, low, low + size, shape[0])
+            counted = CountedModel(model, cond=part, max_nfe=max_nfe)
+            parts.append(run.chunk(counted, x, source, tick))
+    return _gathered(parts, run, shape, dtype, device, started)
+
+
+class _Run:
+    """What every chunk of one call of `sample` shares."""
+
+    def __init__(
+        self,
+        model: Predictor,
+        sampler: Sampler,
+        grid: Tensor,
+        denoise: bool,
+        on_nonfinite: str,
+        callback: Callable[[Frame], Any] | None,
+        keep: str | int | None,
+    ) -> None:
+        self.sampler = sampler
+        self.grid = grid
+        self.denoise = denoise
+        self.on_nonfinite = on_nonfinite
+        self.callback = callback
+        counted = CountedModel(model)
+        self.plan = plan_for(sampler, model.sde, counted.parametrization, grid)
+        self.rows = len(self.plan.rows)
+        count = self.rows + 1 if keep == "all" else min(int(keep or 0), self.rows + 1)
+        self.kept = {round(i * self.rows / max(count - 1, 1)) for i in range(count)}
+
+    def chunk(
+        self, model: CountedModel, x: Tensor, noise: Noise, tick: Callable[[], None]
+    ) -> tuple[Tensor, int, list[tuple[float, Tensor]]]:
+        """One chunk from start to end: the samples, the calls, the kept states."""
+        # a source that cannot be set back is watched at every row instead
+        at = getattr(noise, "at", None)
+        every = _WATCH if at is not None else 1
+        watched = self.on_nonfinite == "raise"
+        states: list[tuple[float, Tensor]] = []
+        good: Frame | None = None
+        frame: Frame | None = None
+        mark = 0
+        for frame in self.sampler.frames(model, x, self.grid, noise):
+            k = frame.step
+            if k in self.kept:
+                states.append((frame.t, frame.x))
+            stop = self.callback is not None and self.callback(frame)
+            if watched and (k % every == 0 or k == self.rows or stop):
+                if _looks_bad(frame.x):
+                    self._locate(model, good or frame, frame, at and at(mark))
+                good, mark = frame, getattr(noise, "draw", 0)
+            tick()
+            if stop:
+                break
+        if frame is None:  # a sampler of somebody's own that yields nothing
+            raise SolverError(f"{self.sampler!r} yielded no state")
+        out = frame.x
+        if self.denoise and float(model.sde.var(frame.t)) > 0:
+            out = model(out, frame.t).x0
+            if watched:
+                finite("the denoised samples", out)
+        return out, model.nfe, states
+
+    def _locate(self, model: CountedModel, good: Frame, bad: Frame, noise: Noise | None) -> None:
+        """Repeat the rows after the last good frame and raise at the first bad state."""
+        frames = [bad] if noise is None or good is bad else self.sampler.frames(
+            model, good.x, self.grid, noise, after=good
+        )  # fmt: skip
+        for frame in frames:
+            if _looks_bad(frame.x):
+                bad = frame
+                break
+        rows = (~torch.isfinite(bad.x).reshape(len(bad.x), -1).all(dim=1)).nonzero().flatten()
+        raise NonFiniteError(
+            f"{self.sampler!r}: the samples are not finite after step {bad.step} of {self.rows}, which "
+            f"ends at t = {bad.t:.6g}: {len(rows)} of {len(bad.x)} samples "
+            f"({len(rows) / max(len(bad.x), 1):.1%}), first rows {rows[:5].tolist()}. The model's output or "
+            "the state overflowed; on_nonfinite='return' hands the samples back as they are"
+        )
+
+
+def _looks_bad(x: Tensor) -> bool:
+    # a finite sum proves a finite state; an infinite one may be overflow, so it is confirmed
+    return not bool(torch.isfinite(x.sum())) and not bool(torch.isfinite(x).all())
+
+
+def _sde_of(model: Predictor) -> LinearSDE:
+    sde = getattr(model, "sde", None)
+    if not callable(model) or not isinstance(sde, LinearSDE):
+        raise ModelError(
+            f"model must be a ScoreModel, an ExactScore or a predictor with .sde, got {shown(model)}"
+        )
+    return sde
+
+
+def _checked_shape(shape: object) -> tuple[int, ...]:
+    if not isinstance(shape, tuple | list | torch.Size) or not shape:
+        raise ShapeError(f"shape must be a tuple (n, *dims), got {shown(shape)}")
+    return tuple(integer("shape", n, ge=0) for n in shape)
+
+
+def _placed(
+    model: Predictor,
+    x_init: Tensor | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> tuple[torch.dtype, torch.device]:
+    """The dtype and device of the samples, by the order that `sample` documents."""
+    weights = None
+    if isinstance(model, nn.Module):
+        weights = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
+    like = x_init if x_init is not None else weights
+    if dtype is None:
+        target = getattr(getattr(model, "target", None), "dtype", None)
+        dtype = like.dtype if like is not None else target or torch.get_default_dtype()
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise DtypeError(f"dtype must be a real floating torch.dtype, got {shown(dtype)}")
+    if device is None:
+        device = like.device if like is not None else "cpu"
+    return dtype, torch.device(device)
+
+
+def _start(
+    sde: LinearSDE,
+    shape: tuple[int, ...],
+    x_init: Tensor | None,
+    prior: str | Target,
+    t: float,
+    key: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor | None:
+    """The starting point where it is given or a target's; None: a chunk draws the standard prior."""
+    if x_init is not None:
+        if floating("x_init", x_init).shape != shape:
+            raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")
+        if x_init.device != device:
+            raise DeviceError(f"x_init is on {x_init.device}, device={device}; move one of them")
+        return finite("x_init", x_init).to(dtype)
+    if isinstance(prior, Target):
+        if tuple(prior.shape) != shape[1:]:
+            raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
+        return prior.sample(shape[0], generator=torch.Generator().manual_seed(key % 2**63)).to(
+            device, dtype
+        )
+    if not isinstance(prior, str):
+        raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
+    choice("prior", prior, ("standard",))
+    return None
+
+
+def _sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:
+    """The conditions of samples low to high: tensors with n rows are cut, all else is shared."""
+    return {
+        name: value[low:high] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
+        for name, value in cond.items()
+    }
+
+
+@contextmanager
+def _evaluating(model: object) -> Iterator[None]:
+    """A network in evaluation mode, and every module back in its own mode afterwards."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules[:1]:
+            module.eval()
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+@contextmanager
+def _bar(wanted: bool, rows: int, n: int, size: int) -> Iterator[Callable[[], None]]:
+    """A progress bar over all rows of all chunks, or nothing."""
+    if not wanted:
+        yield lambda: None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("sampling", total=(rows + 1) * -(-n // size))
+        yield lambda: bar.advance(task)
+
+
+def _gathered(
+    parts: list[tuple[Tensor, int, list[tuple[float, Tensor]]]],
+    run: _Run,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+    started: float,
+) -> SampleResult:
+    """The chunks as one result."""
+    if not parts:
+        parts = [(torch.empty(shape, dtype=dtype, device=device), 0, [])]
+    one = len(parts) == 1
+    trajectory = trajectory_t = None
+    if run.kept and parts[0][2]:
+        each = [torch.stack([x for _, x in states]) for _, _, states in parts]
+        trajectory = each[0] if one else torch.cat(each, dim=1)
+        trajectory_t = torch.tensor([t for t, _ in parts[0][2]], dtype=torch.float64)
+    return SampleResult(
+        x=parts[0][0] if one else torch.cat([x for x, _, _ in parts]),
+        nfe=max(nfe for _, nfe, _ in parts),
+        grid=run.plan.grid,
+        seconds=time.perf_counter() - started,
+        trajectory=trajectory,
+        trajectory_t=trajectory_t,
+    )

@@ -1,0 +1,21 @@
+"""Data laws: Gaussians, mixtures and data sets with exact scores at every noise level; figures."""
+
+from sdekit.targets.base import ExactTarget, Target
+from sdekit.targets.empirical import Empirical
+from sdekit.targets.gaussian import Gaussian
+from sdekit.targets.mixture import GaussianMixture, Tutorial
+from sdekit.targets.shapes import Checkerboard, Moons, Pinwheel, Rings, SwissRoll
+
+__all__ = [
+    "Checkerboard",
+    "Empirical",
+    "ExactTarget",
+    "Gaussian",
+    "GaussianMixture",
+    "Moons",
+    "Pinwheel",
+    "Rings",
+    "SwissRoll",
+    "Target",
+    "Tutorial",
+]
