@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 _HOME = {
-    "catalogue": "sdekit.catalogue",
-    "register": "sdekit.catalogue",
+    "catalogue": "sdekit._catalogue",
+    "register": "sdekit._catalogue",
     **dict.fromkeys(
         ["CosineSDE", "DDPM", "EDM", "FlowSDE", "LinearSDE", "SDE", "SubVPSDE", "VESDE", "VPSDE"],
         "sdekit.sde",
@@ -29,10 +29,10 @@ _HOME = {
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
 }
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604  # literal names, sorted once
+__all__ = ["__version__", *sorted(_HOME)]  # literal names, sorted once
 
 if TYPE_CHECKING:
-    from sdekit.catalogue import catalogue, register
+    from sdekit._catalogue import catalogue, register
     from sdekit.model import ExactScore, ScoreModel
     from sdekit.objectives import DSM
     from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, Sampler, iterate, sample

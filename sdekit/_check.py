@@ -115,7 +115,9 @@ def integer(
 def floating(name: str, x: object) -> Tensor:
     """A dense real floating tensor."""
     if not isinstance(x, Tensor):
-        hint = "; wrap it: torch.as_tensor(...)" if isinstance(x, np.ndarray | list | tuple) else ""
+        hint = (
+            "; wrap it: torch.as_tensor(...)" if isinstance(x, np.ndarray | list | tuple) else ""
+        )
         raise DtypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}{hint}")
     if not x.dtype.is_floating_point:
         raise DtypeError(f"{name} must be a real floating tensor, got {x.dtype}; cast to float")

@@ -26,7 +26,8 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
 
     Raises:
         DtypeError: neither a number nor a real tensor.
-        TimeError: NaN, infinite, negative or beyond `t_max`; the message holds the first such value.
+        TimeError: NaN, infinite, negative or beyond `t_max`; the message holds the first such
+            value.
     """
     limit = t_max
     if isinstance(t, Tensor):
@@ -36,7 +37,9 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
             if t.dtype == torch.bool or t.dtype.is_complex or t.layout != torch.strided:
                 raise DtypeError(f"{name} must be a dense real tensor, got {t.dtype}, {t.layout}")
             kept = t.dtype if t.dtype == torch.float32 else torch.float32
-            if t.dtype.is_floating_point:  # float32(0.999) is a little above 0.999 and still means it
+            if (
+                t.dtype.is_floating_point
+            ):  # float32(0.999) is a little above 0.999 and still means it
                 limit = max(limit, float(torch.tensor(t_max, dtype=t.dtype)))
             wide = t.to(torch.float64)
     elif isinstance(t, numbers.Real) and not isinstance(t, bool):
@@ -48,7 +51,9 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
         if not (low >= 0 and high <= limit):  # NaN, which aminmax propagates, is neither
             values = wide.detach().reshape(-1)
             bad = values[~((values >= 0) & (values <= limit))][0].item()
-            raise TimeError(f"{name} must lie in [0, {t_max:g}] (0 = data, t_max = noise), got {bad!r}")
+            raise TimeError(
+                f"{name} must lie in [0, {t_max:g}] (0 = data, t_max = noise), got {bad!r}"
+            )
     if limit > t_max:  # back to t_max, without a change of slope
         wide = wide - (wide.detach() - t_max).clamp_min(0)
     return wide, kept
@@ -58,7 +63,8 @@ def schedule(method: F) -> F:
     """Decorate a method of times only: float64 inside, shape checked, cast once on the way out.
 
     The method sees float64 tensors that are marked as checked, so that the schedules it calls in
-    turn do not check them again; what it returns is cast to the dtype that the caller's times imply.
+    turn do not check them again; what it returns is cast to the dtype that the caller's times
+    imply.
     """
     names = method.__code__.co_varnames[1 : method.__code__.co_argcount]
 

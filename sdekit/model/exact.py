@@ -1,13 +1,13 @@
 """The model without a network: the exact score of a known law at every noise level.
 
-If x_0 ~ p and x_t = alpha x_0 + sigma eps, the law of x_t is `target.perturbed(alpha, var)`, and for
-Gaussians, mixtures and finite samples its score is a closed form. Every sampler, likelihood and check
-of sdekit can be run on it, so that what remains is the method's own error.
+If x_0 ~ p and x_t = alpha x_0 + sigma eps, the law of x_t is `target.perturbed(alpha, var)`, and
+for Gaussians, mixtures and finite samples its score is a closed form. Every sampler, likelihood
+and check of sdekit can be run on it, so that what remains is the method's own error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,5 +87,10 @@ class ExactScore:
             raise ShapeError(
                 f"samples of this target have shape {tuple(self.target.shape)}, got {tuple(x.shape[1:])}"
             )
-        scores = PerTime(lambda t: self.at(t)._score, times)
+
+        def made(t: Tensor) -> list[Callable[[Tensor], Tensor]]:
+            pairs = zip(self.sde.alpha(t).tolist(), self.sde.var(t).tolist(), strict=True)
+            return [self.target.perturbed(alpha, var)._score for alpha, var in pairs]
+
+        scores = PerTime(made, times)
         return lambda x, t: scores[t](x)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdekit._catalogue import register
 from sdekit._check import integer, number
-from sdekit.catalogue import register
 
 __all__ = ["MLP"]
 

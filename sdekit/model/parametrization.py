@@ -1,6 +1,7 @@
 r"""What a network may predict, as one table, and the 2x2 solve that converts any into any.
 
-Every target of prediction is linear in the clean sample and the noise behind x = alpha x_0 + sigma eps:
+Every target of prediction is linear in the clean sample and the noise behind x = alpha x_0 + sigma
+eps:
 
     raw = a x_0 + b eps,                                                                    (1)
 
@@ -16,7 +17,8 @@ With det = alpha b - sigma a, the pair (x, raw) gives back
 
     x_0 = (b x - sigma raw) / det,    eps = (alpha raw - a x) / det.                        (2)
 
-det -> 0 is where a parametrisation carries no information: eps where alpha -> 0, x0 where sigma -> 0.
+det -> 0 is where a parametrisation carries no information: eps where alpha -> 0, x0 where sigma ->
+0.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import make_one, register
 from sdekit._check import Checked, floating, number, same_device
 from sdekit._times import Time, expand_like
-from sdekit.catalogue import make_one, register
 from sdekit.errors import ShapeError
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["EDMPrecond", "Eps", "Flow", "Parametrization", "Score", "V", "X0", "convert"]
+__all__ = ["X0", "EDMPrecond", "Eps", "Flow", "Parametrization", "Score", "V", "convert"]
 
 
 class Parametrization(Checked, ABC):
@@ -69,8 +71,9 @@ class Parametrization(Checked, ABC):
             score: that of the predicted score, -eps / sigma.
 
         Returns:
-            Two float64 tensors of the shape of t, by eq. (2). Where a = 0 or b = 0 the half that does
-            not need the determinant avoids it, so that a score stays exact where alpha underflows.
+            Two float64 tensors of the shape of t, by eq. (2). Where a = 0 or b = 0 the half that
+            does not need the determinant avoids it, so that a score stays exact where alpha
+            underflows.
         """
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         a, b = self.row(sde, t)

@@ -1,8 +1,9 @@
 """One network call at (x, t), seen as clean sample, noise, score, v or flow: lazily, by one table.
 
-`Prediction` holds x, the network's raw output and where they came from. Each view is one combination
-of the two tensors; `linear` fuses any combination into one pass, and `mix` is the same with weights
-that a sampler's plan has resolved beforehand: a multiplication and an addition, nothing else.
+`Prediction` holds x, the network's raw output and where they came from. Each view is one
+combination of the two tensors; `linear` fuses any combination into one pass, and `mix` is the same
+with weights that a sampler's plan has resolved beforehand: a multiplication and an addition,
+nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sdekit._times import Time, expand_like
-from sdekit.model.parametrization import Parametrization
+from sdekit.model.parametrization import Eps, Parametrization
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Prediction", "Predictor", "RawCall"]
@@ -102,7 +103,7 @@ class Prediction:
         return self._as("flow")
 
     def _as(self, name: str) -> Tensor:
-        from sdekit.catalogue import make
+        from sdekit._catalogue import make
 
         sde, _ = self._origin
         a, b = make("parametrization", name).row(sde, torch.as_tensor(self.t, dtype=torch.float64))
@@ -113,8 +114,9 @@ class Prediction:
 class Predictor(Protocol):
     """What a sampler needs of a model: its process, and a call that returns a `Prediction`.
 
-    Two methods are optional and make sampling faster: `parametrization` says what `raw` holds, and
-    `bind(x, times, cond)` returns a `RawCall` with everything that does not depend on x prepared.
+    A model may also have `parametrization`, what its raw output is, and `bind(x, times, cond)`,
+    which returns a `RawCall` with everything prepared that does not depend on x: sampling is then
+    faster.
     """
 
     sde: LinearSDE
@@ -125,25 +127,30 @@ class Predictor(Protocol):
 
 
 class PerTime(dict[float, Any]):
-    """Values made once for each time of a plan, and on demand for any other time."""
+    """Values made at once for all times of a plan, and one by one for any other time.
 
-    def __init__(self, make: Callable[[float], Any], times: Sequence[float] = ()) -> None:
-        super().__init__((t, make(t)) for t in times)
+    Args:
+        make: from times [(K,)], float64, to a sequence of K values.
+        times: the times of a plan.
+    """
+
+    def __init__(self, make: Callable[[Tensor], Sequence[Any]], times: Sequence[float]) -> None:
+        super().__init__()
         self._make = make
+        if times:
+            self.update(zip(times, make(torch.tensor(times, dtype=torch.float64)), strict=True))
 
     def __missing__(self, t: float) -> Any:
-        return self._make(t)
+        return self._make(torch.tensor([t], dtype=torch.float64))[0]
 
 
-def bind(
-    model: Predictor, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]
-) -> tuple[RawCall, Parametrization]:
-    """The model as a function of (x, float), and what that function predicts.
+def parametrization_of(model: Predictor) -> Parametrization:
+    """What the function that `bind` returns predicts: the model's own kind, or else the noise."""
+    return model.parametrization if hasattr(model, "bind") else Eps()  # type: ignore[attr-defined]
 
-    A model with `bind` and `parametrization` is used directly; any other predictor by its noise.
-    """
-    if hasattr(model, "bind") and hasattr(model, "parametrization"):
-        return model.bind(x, times, cond), model.parametrization
-    from sdekit.model.parametrization import Eps
 
-    return (lambda x, t: model(x, t, **cond).eps), Eps()
+def bind(model: Predictor, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
+    """The model as a function of (x, float) for batches like x, prepared for these times."""
+    if hasattr(model, "bind"):
+        return model.bind(x, times, cond)
+    return lambda x, t: model(x, t, **cond).eps

@@ -1,7 +1,7 @@
 """A network as a model of the score: what it predicts, what time it is told, how x is scaled.
 
-The network is any module `network(x, time, **cond) -> tensor like x` with `time` of shape (batch,).
-The one place where a time other than t in [0, 1] appears is the field `time_input`:
+The network is any module `network(x, time, **cond) -> tensor like x` with `time` of shape
+(batch,). The one place where a time other than t in [0, 1] appears is the field `time_input`:
 
     name      the network is told
     t         t
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdekit._catalogue import make_one
 from sdekit._check import choice, floating, shown
 from sdekit._times import Time, expand_like
-from sdekit.catalogue import make_one
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.model.parametrization import Parametrization
 from sdekit.model.prediction import PerTime, Prediction, RawCall
@@ -102,20 +102,21 @@ class ScoreModel(nn.Module):
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
         """The network as a function of (x, float) with its time inputs and scales made once."""
+        batch, network, dtype = x.shape[0], self.network, self._dtype()
 
-        def prepare(t: float) -> tuple[Tensor, Tensor | None]:
-            time = torch.tensor(t, dtype=torch.float64, device=x.device)
-            return self._told(time, x.shape[0]), self._scale(time)
+        def told(t: Tensor) -> Sequence[Tensor]:
+            column = self._told(t.to(x.device), len(t))
+            return column[:, None].expand(len(t), batch).unbind()
 
-        prepared = PerTime(prepare, times)
-        network, dtype = self.network, self._dtype()
-        if dtype in (None, x.dtype) and all(scale is None for _, scale in prepared.values()):
+        inputs = PerTime(told, times)
+        if self._scale(torch.tensor(self.sde.t_max, dtype=torch.float64)) is None:
+            if dtype is not None and dtype != x.dtype:
+                return lambda x, t: network(x.to(dtype), inputs[t], **cond)
             if cond:
-                return lambda x, t: network(x, prepared[t][0], **cond)
-            told = PerTime(lambda t: prepare(t)[0])
-            told.update((t, pair[0]) for t, pair in prepared.items())
-            return lambda x, t: network(x, told[t])
-        return lambda x, t: self._network_call(x, *prepared[t], cond)
+                return lambda x, t: network(x, inputs[t], **cond)
+            return lambda x, t: network(x, inputs[t])
+        scales = PerTime(lambda t: self._scale(t).tolist(), times)  # type: ignore[union-attr]
+        return lambda x, t: network((x * scales[t]).to(dtype or x.dtype), inputs[t], **cond)
 
     def _dtype(self) -> torch.dtype | None:
         """The dtype that the network computes in; None where it has no floating parameter."""
@@ -123,7 +124,9 @@ class ScoreModel(nn.Module):
 
     def _told(self, t: Tensor, batch: int) -> Tensor:
         """The network's time input [(batch,)]."""
-        function = TIME_INPUTS[self.time_input] if isinstance(self.time_input, str) else self.time_input
+        function = (
+            TIME_INPUTS[self.time_input] if isinstance(self.time_input, str) else self.time_input
+        )
         told = function(self.sde, t).to(self._dtype() or torch.get_default_dtype())
         return expand_like(told, told.new_empty(batch)).expand(batch)
 

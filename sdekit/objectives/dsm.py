@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sdekit._check import choice, floating, readable, same_device, shown
 from sdekit._times import Time, as_time, expand_like
-from sdekit.catalogue import make_one, register
+from sdekit._catalogue import make_one, register
 from sdekit.errors import ConfigError, ModelError, ShapeError, TimeError
 from sdekit.model import Parametrization, Prediction, Predictor
 from sdekit.model.parametrization import Eps

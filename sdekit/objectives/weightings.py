@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import Checked
-from sdekit.catalogue import register
+from sdekit._catalogue import register
 from sdekit.sde import LinearSDE
 
 __all__ = ["Likelihood", "Sigma2", "Simple", "Weighting"]

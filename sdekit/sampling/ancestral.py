@@ -7,8 +7,8 @@ variance of the forward transition (beta_i on a chain),
 
 v = 0 is DDPM's posterior variance, v = 1 its other choice, beta. On VE the step is SMLD's.
 
-References: Ho et al., arXiv:2006.11239, eqs. 7 and 11; Nichol and Dhariwal, arXiv:2102.09672, eq. 15;
-Song et al., arXiv:2011.13456, eq. 47 (SMLD).
+References: Ho et al., arXiv:2006.11239, eqs. 7 and 11; Nichol and Dhariwal, arXiv:2102.09672, eq.
+15; Song et al., arXiv:2011.13456, eq. 47 (SMLD).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import choice, number
-from sdekit.catalogue import register
 from sdekit.sampling.base import CountedModel, Sampler, kick, landing_noise
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
@@ -46,11 +46,11 @@ class Ancestral(Sampler):
 
     Example:
         >>> from sdekit import DDPM, ExactScore, sample
-        >>> from sdekit.catalogue import make
+        >>> from sdekit._catalogue import make
         >>> model = ExactScore(make("target", "tutorial"), DDPM.linear(100))
         >>> result = sample(model, (1000, 2), sampler="ancestral", seed=0)
-        >>> result.nfe, bool((result.x[:, 0] < 0).double().mean() < 0.7)  # not 0.8: the chain is short
-        (100, True)
+        >>> result.nfe, bool((result.x[:, 0] < 0).double().mean() < 0.7)  # not 0.8: the chain is
+        short (100, True)
     """
 
     variance: str | float = "posterior"
@@ -69,7 +69,9 @@ class Ancestral(Sampler):
         posterior = sde.posterior(s, t)
         beta = sde.transition(s, t)[1].square()
         v = _VARIANCES[self.variance] if isinstance(self.variance, str) else self.variance
-        log_var = (v * beta.log() if v else 0.0) + ((1 - v) * posterior.var.log() if v < 1 else 0.0)
+        log_var = (v * beta.log() if v else 0.0) + (
+            (1 - v) * posterior.var.log() if v < 1 else 0.0
+        )
         std = torch.as_tensor(0.5 * log_var).exp()
         return {
             "mean": Mix(t, x=posterior.x_t, x0=posterior.x_0),

@@ -2,11 +2,12 @@ r"""What a sampler is, and the one loop that all of them run in.
 
 A sampler walks a grid from t_max to t_min. Its two methods are kept apart on purpose:
 
-- `coefficients(sde, grid)` is everything that needs no network: columns in float64 for the whole grid;
-- `step(x, c, model, state, noise)` is arithmetic on tensors, with one row `c` of those columns as floats.
+- `coefficients(sde, grid)` is everything that needs no network: columns in float64 for the whole
+grid; - `step(x, c, model, state, noise)` is arithmetic on tensors, with one row `c` of those
+columns as floats.
 
-So schedules cost nothing in the loop, coefficients can be printed and checked, and a step is affine in
-x and in every draw of noise, which is what makes the exact law of a sampler computable.
+So schedules cost nothing in the loop, coefficients can be printed and checked, and a step is
+affine in x and in every draw of noise, which is what makes the exact law of a sampler computable.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from torch import Tensor
 
 from sdekit._check import Checked
 from sdekit.errors import DeviceError, ModelError, SdekitError, ShapeError, SolverError
-from sdekit.model.prediction import Prediction, Predictor, RawCall, bind
+from sdekit.model.prediction import Prediction, Predictor, RawCall, bind, parametrization_of
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Plan, plan_for
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Corrector", "CountedModel", "Frame", "Sampler", "kick", "landing_noise"]
+
+
+_UNSEEN = object()  # no output has passed the full check yet
 
 
 class Frame:
@@ -53,31 +57,39 @@ class Frame:
 class CountedModel:
     """A model as `step` sees it: called at a float time, counted, its output's shape compared.
 
+    At the first call, and where a shape differs, the output is checked in full.
+
     Args:
         model: the predictor.
         cond: conditions passed to every call.
         max_nfe: the number of calls after which a run fails; None: no limit.
     """
 
+    __slots__ = (
+        "_call", "_origin", "_shape", "cond", "limit", "model", "nfe", "parametrization", "sde",
+    )  # fmt: skip
+
     def __init__(
-        self, model: Predictor, *, cond: Mapping[str, Any] | None = None, max_nfe: int | None = None
+        self,
+        model: Predictor,
+        *,
+        cond: Mapping[str, Any] | None = None,
+        max_nfe: int | None = None,
     ) -> None:
         self.model = model
         self.sde: LinearSDE = model.sde
         self.cond = dict(cond or {})
         self.nfe = 0
         self.limit = math.inf if max_nfe is None else max_nfe
-        self.parametrization = getattr(model, "parametrization", None) or bind(
-            model, torch.empty(0, 1), (), self.cond
-        )[1]
+        self.parametrization = parametrization_of(model)
         self._origin = (self.sde, self.parametrization)
         self._call: RawCall | None = None
-        self._seen = False
+        self._shape: object = _UNSEEN
 
     def prepare(self, x: Tensor, plan: Plan) -> None:
         """Make the time inputs of a plan's calls once, for batches like x."""
-        self._call, _ = bind(self.model, x, plan.calls, self.cond)
-        self._seen = False
+        self._call = bind(self.model, x, plan.calls, self.cond)
+        self._shape = _UNSEEN
 
     def __call__(self, x: Tensor, t: float) -> Prediction:
         """The prediction at x [(batch, *dims)] and one time."""
@@ -93,7 +105,7 @@ class CountedModel:
             raise ModelError(
                 f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: {error}"
             ) from error
-        if not self._seen or raw.shape != x.shape or x._version != version:
+        if x._version != version or getattr(raw, "shape", None) != self._shape:
             self._inspect(x, raw, version)
         return Prediction(x, raw, t, self._origin)
 
@@ -102,14 +114,18 @@ class CountedModel:
         if not isinstance(raw, Tensor):
             raise ModelError(f"the model must return a tensor, got {type(raw).__name__}")
         if raw.shape != x.shape:
-            raise ShapeError(f"the model must return shape {tuple(x.shape)}, got {tuple(raw.shape)}")
+            raise ShapeError(
+                f"the model must return shape {tuple(x.shape)}, got {tuple(raw.shape)}"
+            )
         if not raw.dtype.is_floating_point:
             raise ModelError(f"the model must return a real floating tensor, got {raw.dtype}")
         if raw.device != x.device:
-            raise DeviceError(f"the model returned a tensor on {raw.device} for samples on {x.device}")
+            raise DeviceError(
+                f"the model returned a tensor on {raw.device} for samples on {x.device}"
+            )
         if x._version != version:
             raise ModelError("the model changed its input in place; it must work on a copy")
-        self._seen = True
+        self._shape = raw.shape
 
 
 class Sampler(Checked, ABC):

@@ -2,8 +2,9 @@ r"""DDIM: the non-Markovian chains that share DDPM's marginals.
 
     x_s = alpha_s x_0 + sqrt(var_s - eta^2 beta_tilde) eps + eta sqrt(beta_tilde) z            (1)
 
-with x_0, eps as predicted at (x_t, t) and beta_tilde the posterior's variance. eta = 0 is deterministic,
-the exponential integrator of order 1 of the probability flow; eta = 1 is ancestral sampling.
+with x_0, eps as predicted at (x_t, t) and beta_tilde the posterior's variance. eta = 0 is
+deterministic, the exponential integrator of order 1 of the probability flow; eta = 1 is ancestral
+sampling.
 
 Reference: Song, Meng and Ermon, arXiv:2010.02502, eqs. 12 and 16.
 """
@@ -15,8 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit.catalogue import register
 from sdekit.sampling.base import CountedModel, Sampler, kick
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix

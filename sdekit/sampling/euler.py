@@ -4,7 +4,8 @@ With h = t - s > 0 and the reverse family of `sdekit.sde.reverse`, Euler-Maruyam
 
     x_s = x_t - h [f x_t - (1 + eta^2)/2 g^2 score] + eta g sqrt(h) z,                      (1)
 
-and the reverse diffusion sampler uses the forward transition x_t | x_s = k x_s + std z instead of f, g:
+and the reverse diffusion sampler uses the forward transition x_t | x_s = k x_s + std z instead of
+f, g:
 
     x_s = (2 - k) x_t + std^2 score + std z.                                                (2)
 
@@ -18,8 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit.catalogue import register
 from sdekit.sampling.base import CountedModel, Sampler, kick, landing_noise
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
@@ -84,8 +85,8 @@ class EulerMaruyama(Sampler):
 class ReverseDiffusion(Sampler):
     """Song et al.'s reverse diffusion sampler, eq. (2): the forward discretisation, run backwards.
 
-    On a DDPM chain k = sqrt(1 - beta_i) and std^2 = beta_i, on VE k = 1 and std^2 the difference of
-    variances, as in the paper; on any other linear SDE they are the exact transition's.
+    On a DDPM chain k = sqrt(1 - beta_i) and std^2 = beta_i, on VE k = 1 and std^2 the difference
+    of variances, as in the paper; on any other linear SDE they are the exact transition's.
 
     Reference: arXiv:2011.13456, appendix E, eqs. 46 to 48.
     """

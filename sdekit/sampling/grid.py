@@ -2,13 +2,14 @@ r"""Time grids: strictly decreasing times from t_max to t_min, one more than the
 
     uniform         t_k = t_max + k/K (t_min - t_max)
     quadratic       sqrt(t) uniform                                       arXiv:2010.02502, D.2
-    log_snr         log(alpha^2 / sigma^2) uniform                        arXiv:2206.00927, section 3.4
+    log_snr         log(alpha^2 / sigma^2) uniform                    arXiv:2206.00927, section 3.4
     karras          (sigma / alpha)^(1/rho) uniform                       arXiv:2206.00364, eq. 5
     ddpm_leading, ddpm_linspace, ddpm_trailing   the spacings of integer steps that released chains
                     use                                                   arXiv:2305.08891, table 2
 
-On a DDPM every grid is rounded to nodes and keeps its number of steps. Where var(t_min) = 0 (a DDPM's
-node 0) the log-SNR is infinite there: grids in the noise level end at the first node, then step to 0.
+On a DDPM every grid is rounded to nodes and keeps its number of steps. Where var(t_min) = 0 (a
+DDPM's node 0) the log-SNR is infinite there: grids in the noise level end at the first node, then
+step to 0.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import make_one, register
 from sdekit._check import Checked, integer, number, shown
-from sdekit.catalogue import make_one, register
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.sde.base import LinearSDE
 
@@ -74,7 +75,9 @@ class Quadratic(Grid):
 
     def times(self, sde: LinearSDE, steps: int) -> Tensor:
         """The squares of linspace(sqrt(t_max), sqrt(t_min), steps + 1)."""
-        return _spaced(sde.t_max**0.5, sde.t_min**0.5, steps + 1).square()
+        times = _spaced(sde.t_max**0.5, sde.t_min**0.5, steps + 1).square()
+        times[0], times[-1] = sde.t_max, sde.t_min  # which a root squared misses by an ulp
+        return times
 
 
 def _in_noise_level(sde: LinearSDE, steps: int, power: float | None) -> Tensor:
@@ -92,8 +95,8 @@ def _in_noise_level(sde: LinearSDE, steps: int, power: float | None) -> Tensor:
         roots = [torch.tensor(power * (e - scale), dtype=torch.float64).exp() for e in ends]
         level = _spaced(*roots, count).log() / power + scale
     inner = sde.t_from_log_snr(-2 * level[1:-1])
-    middle = [torch.tensor([sde.t_max]), inner, torch.tensor([end])]
-    return torch.cat([part.to(torch.float64) for part in [*middle, *last]])
+    first, stop = (torch.tensor([t], dtype=torch.float64) for t in (sde.t_max, end))
+    return torch.cat([first, inner, stop, *last])
 
 
 def _first_model_time(sde: LinearSDE) -> float:
@@ -135,20 +138,22 @@ class Karras(Grid):
 
 @dataclass(frozen=True, kw_only=True)
 class _DDPMSpacing(Grid):
-    """Spacings of the integer steps 1 .. N of a chain, then 0."""
+    """Spacings of the integer steps 1 .. N of a chain, then 0 (between its t_max and t_min)."""
 
     @abstractmethod
     def nodes(self, n: int, steps: int) -> Tensor:
         """The decreasing nodes [(steps,)] at which the model is called."""
 
     def times(self, sde: LinearSDE, steps: int) -> Tensor:
-        """The nodes over N, then 0."""
+        """The nodes as times, then t_min."""
         if "ddpm" not in sde.kinds:
             name = getattr(self, "catalogue_name", type(self).__name__)
             raise ConfigError(f"grid={name!r} spaces the steps of a chain; {sde!r} has none")
-        n = round(1 / float(_first_model_time(sde)))
-        nodes = torch.cat([self.nodes(n, min(steps, n)), torch.zeros(1, dtype=torch.float64)])
-        return nodes / n
+        first = round(sde.t_min * sde.n)  # type: ignore[attr-defined]  # a chain has n
+        n = sde.default_steps
+        nodes = first + self.nodes(n, min(steps, n))
+        last = torch.tensor([sde.t_min], dtype=torch.float64)
+        return torch.cat([nodes / sde.n, last])  # type: ignore[attr-defined]
 
 
 @register("grid", "ddpm_leading", paper="arXiv:2305.08891, table 2")
@@ -164,11 +169,11 @@ class DDPMLeading(_DDPMSpacing):
 @register("grid", "ddpm_linspace", paper="arXiv:2305.08891, table 2")
 @dataclass(frozen=True, kw_only=True)
 class DDPMLinspace(_DDPMSpacing):
-    """K equally spaced steps from N down to 1, both included."""
+    """K equally spaced steps from N down to 1, both included (N alone for K = 1)."""
 
     def nodes(self, n: int, steps: int) -> Tensor:
         """round(linspace(N, 1, K))."""
-        return 1 + _spaced(0, n - 1, steps).round().flip(0)
+        return 1 + _spaced(n - 1, 0, steps).round()
 
 
 @register("grid", "ddpm_trailing", paper="arXiv:2305.08891, table 2")
@@ -192,7 +197,8 @@ def resolve_grid(grid: object, sde: LinearSDE, steps: object = None) -> Tensor:
     Raises:
         ConfigError: steps < 1, more than a chain has, or not those of the tensor; an unknown name.
         DtypeError: steps that is no int, a grid that is no floating tensor.
-        TimeError: a tensor that is not strictly decreasing inside [t_min, t_max]; the index is named.
+        TimeError: a tensor that is not strictly decreasing inside [t_min, t_max]; the index is
+            named.
     """
     if steps is not None and integer("steps", steps, ge=1) > MOST_STEPS:
         raise ConfigError(f"steps={steps} needs a plan of about {int(steps) / 1e6:.0f} GB; "  # type: ignore[call-overload]
@@ -209,7 +215,9 @@ def resolve_grid(grid: object, sde: LinearSDE, steps: object = None) -> Tensor:
     rule: Grid = make_one("grid", grid, Grid)
     times = rule.times(sde, int(steps) if steps is not None else sde.default_steps)  # type: ignore[call-overload]
     if steps is not None and "ddpm" in sde.kinds and steps > sde.default_steps:  # type: ignore[operator]
-        raise ConfigError(f"steps must be <= {sde.default_steps}, the steps of {sde!r}, got {steps}")
+        raise ConfigError(
+            f"steps must be <= {sde.default_steps}, the steps of {sde!r}, got {steps}"
+        )
     return sde.align(times.clamp(sde.t_min, sde.t_max), keep=True)
 
 

@@ -1,13 +1,14 @@
 r"""Heun's method of Karras et al., with churn, in sigma/alpha on any linear SDE.
 
-Let y = x / alpha and r = sigma / alpha, so that the probability flow is dy/dr = eps. A row from t to s:
+Let y = x / alpha and r = sigma / alpha, so that the probability flow is dy/dr = eps. A row from t
+to s:
 
     y_h = y_t + sqrt(r_h^2 - r_t^2) S_noise z,     r_h = (1 + gamma) r_t                      (1)
     y_e = y_h + (r_s - r_h) eps(h)                                                            (2)
     y_s = y_h + (r_s - r_h) (eps(h) + eps(s)) / 2                                             (3)
 
-with gamma = min(churn / K, sqrt(2) - 1) while churn_min <= r_t <= churn_max, else 0. A row that lands
-where sigma = 0 ends with (2).
+with gamma = min(churn / K, sqrt(2) - 1) while churn_min <= r_t <= churn_max, else 0. A row that
+lands where sigma = 0 ends with (2).
 
 Reference: Karras et al., arXiv:2206.00364, algorithms 1 and 2.
 """
@@ -21,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit.catalogue import register
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import CountedModel, Sampler, kick
 from sdekit.sampling.noise import Noise
@@ -31,7 +32,9 @@ from sdekit.sde.base import LinearSDE
 
 __all__ = ["Heun"]
 
-_LARGEST_GAMMA = math.sqrt(2) - 1  # arXiv:2206.00364, algorithm 2: never more than doubles the variance
+_LARGEST_GAMMA = (
+    math.sqrt(2) - 1
+)  # arXiv:2206.00364, algorithm 2: never more than doubles the variance
 
 
 @register("sampler", "heun", paper="arXiv:2206.00364, algorithm 2")
@@ -46,7 +49,8 @@ class Heun(Sampler):
         noise_scale: S_noise.
 
     Raises:
-        ConfigError: a negative value, or churn on a DDPM chain, where there is no time between nodes.
+        ConfigError: a negative value, or churn on a DDPM chain, where there is no time between
+            nodes.
         TimeError: churn above t_max on a process that does not extend there.
 
     Reference: arXiv:2206.00364, algorithms 1 and 2, table 5.
@@ -103,13 +107,15 @@ class Heun(Sampler):
         if not self.churn:
             return t, torch.ones_like(t), torch.zeros_like(t)
         if "ddpm" in sde.kinds:
-            raise ConfigError("churn needs times between the nodes of a chain; use churn=0 on a DDPM")
+            raise ConfigError(
+                "churn needs times between the nodes of a chain; use churn=0 on a DDPM"
+            )
         level = _level(sde, t)
         ceiling = math.inf if self.churn_max is None else self.churn_max
         inside = (level >= self.churn_min) & (level <= ceiling)
-        gamma = torch.where(inside, min(self.churn / len(t), _LARGEST_GAMMA), 0.0)
+        gamma = inside.to(torch.float64) * min(self.churn / len(t), _LARGEST_GAMMA)
         raised = level * (1 + gamma)
-        reach = sde if not bool((raised[0] > level[0])) else _longer(sde, float(raised.max()))
+        reach = sde if not bool(raised[0] > level[0]) else _longer(sde, float(raised.max()))
         high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
         lift = reach.alpha(high) / reach.alpha(t)
         fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale

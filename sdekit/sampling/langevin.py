@@ -2,16 +2,17 @@ r"""Langevin correctors: steps towards the law p_t at a fixed noise level.
 
     x <- x + step score(x) + sqrt(2 step) z                                                  (1)
 
-Rules for the step, with r the signal-to-noise ratio `snr` and k the scale of the forward transition from
-the next lower time to this one (k^2 = 1 - beta_i on a chain, 1 on VE):
+Rules for the step, with r the signal-to-noise ratio `snr` and k the scale of the forward
+transition from the next lower time to this one (k^2 = 1 - beta_i on a chain, 1 on VE):
 
     sigma         2 (r sigma_t)^2: the same for every sample, so the step is affine            (2)
     batch_norm    2 k^2 (r mean|z| / mean|score|)^2, means over the batch: Song et al.'s       (3)
     sample_norm   2 k^2 (r |z| / |score|)^2, sample by sample                                  (4)
     annealed      2 k^2 (r sigma_t)^2: annealed Langevin dynamics                              (5)
 
-With (3) a sample's path depends on its batch mates. (4) has no such flaw, but in low dimension |score|
-comes close to 0 with sizeable probability: the step is then heavy-tailed (infinite mean in two dimensions).
+With (3) a sample's path depends on its batch mates. (4) has no such flaw, but in low dimension
+|score| comes close to 0 with sizeable probability: the step is then heavy-tailed (infinite mean in
+two dimensions).
 
 References: Song et al., arXiv:2011.13456, algorithms 4 and 5; Song and Ermon, arXiv:1907.05600,
 algorithm 1.
@@ -25,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import choice, integer, number
-from sdekit.catalogue import register
 from sdekit.sampling.base import Corrector, CountedModel, kick
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
@@ -37,10 +38,14 @@ __all__ = ["AnnealedLangevin", "Langevin"]
 _RULES = ("sigma", "batch_norm", "sample_norm")
 
 
-def _columns(sde: LinearSDE, level: Tensor, below: Tensor, snr: float, scaled: bool) -> dict[str, Any]:
+def _columns(
+    sde: LinearSDE, level: Tensor, below: Tensor, snr: float, scaled: bool
+) -> dict[str, Any]:
     """Eqs. (2) and (5), and what (3) and (4) need; nothing happens where var = 0."""
     active = sde.var(level) > 0
-    at = torch.where(active, level, sde.to_model_time(level))  # a level that is skipped is never called
+    at = torch.where(
+        active, level, sde.to_model_time(level)
+    )  # a level that is skipped is never called
     k2 = sde.transition(torch.minimum(below, level), level)[0].square()
     step = 2 * sde.var(level) * snr**2 * (k2 if scaled else 1.0)
     step = torch.where(active, step, 0.0)
@@ -71,8 +76,8 @@ class Langevin(Corrector):
 
     Example:
         >>> from sdekit.sampling import PredictorCorrector
-        >>> PredictorCorrector(predictor="reverse_diffusion", corrector=Langevin(snr=0.2)).nfe_per_step
-        2
+        >>> PredictorCorrector(predictor="reverse_diffusion",
+        corrector=Langevin(snr=0.2)).nfe_per_step 2
     """
 
     snr: float = 0.16
@@ -81,7 +86,9 @@ class Langevin(Corrector):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        self._set(snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1))
+        self._set(
+            snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1)
+        )
         choice("rule", self.rule, _RULES)
 
     @property
@@ -145,7 +152,9 @@ class AnnealedLangevin(Corrector):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        self._set(snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1))
+        self._set(
+            snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1)
+        )
 
     @property
     def nfe_per_step(self) -> int:

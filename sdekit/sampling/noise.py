@@ -1,18 +1,22 @@
 r"""Sources of standard normal noise: callables noise(x) -> a tensor like x.
 
-`KeyedNoise` is what `sample` uses. A draw is a pure function of (seed, block of sample indices, number
-of the draw): samples are cut into blocks of fixed size, and each block of each draw has its own key.
-So sample i gets bitwise the same noise whatever the batch size, the chunks or the processes, a run can
-be repeated from any row, and there is no state but a counter.
+`KeyedNoise` is what `sample` uses. A draw is a pure function of (seed, block of sample indices,
+number of the draw): samples are cut into blocks of fixed size, draws into windows of four, and
+each window of each block is one stream with its own key. So sample i gets bitwise the same noise
+whatever the batch size, the chunks or the processes, a run can be repeated from any row, and there
+is no state but a counter.
 
-Keys of one seed never collide: block and draw are numbered by Cantor's pairing, and the number goes
-through a bijection of 32-bit integers that the seed selects (torch's CPU generator uses 32 bits of a
-seed). On the CPU a block may be cut short, because its generator fills 16 values at a time in order;
-elsewhere whole blocks are drawn. Draws are float32 and cast, so the noise does not depend on the dtype.
+A stream runs over the samples of its block first, in lanes of so many samples that a lane fills 16
+values at a time, as torch's CPU generator does in order: a small batch draws only the beginning of
+it. Other devices draw whole blocks. Keys of one seed never collide: block and window are numbered
+by Cantor's pairing, and the number goes through a bijection of 32-bit integers that the seed selects
+(32 bits of a seed are what torch's CPU generator uses). Draws are float32 and cast, so that the
+noise does not depend on the dtype of the samples.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -25,8 +29,9 @@ __all__ = ["Impulse", "KeyedNoise", "Noise", "Recorded", "Replay", "Zero", "seed
 
 Noise = Callable[[Tensor], Tensor]
 
-_LANE = 16  # values that torch's CPU generator fills at a time
-_BLOCK_VALUES = 8192  # of a block: large enough that a key costs little, small enough to slice
+_FILL = 16  # values that torch's CPU generator fills at a time
+_BLOCK_VALUES = 8192  # of one draw of a block: large enough that a key costs little
+_WINDOW = 4  # draws of one stream
 _MASK = 0xFFFFFFFF
 
 
@@ -48,9 +53,8 @@ def seed_from(seed: object) -> int:
         ) from None
 
 
-def _mixed(value: int, word: int) -> int:
-    """A bijection of 32-bit integers for every `word` (the finaliser of MurmurHash3)."""
-    value = (value ^ word) & _MASK
+def _mixed(value: int) -> int:
+    """A bijection of 32-bit integers that spreads every bit (the finaliser of MurmurHash3)."""
     value = ((value ^ (value >> 16)) * 0x85EBCA6B) & _MASK
     value = ((value ^ (value >> 13)) * 0xC2B2AE35) & _MASK
     return value ^ (value >> 16)
@@ -75,41 +79,65 @@ class KeyedNoise:
         self.seed = seed_from(seed)
         self.first = integer("first", first, ge=0)
         self.draw = 0
-        # an int of any size and sign, 32 bits at a time, with its sign and length folded in
-        words = [self.seed >> shift & _MASK for shift in range(0, max(64, self.seed.bit_length()), 32)]
-        self._words = [*words, 2 * len(words) + (self.seed < 0)]
+        # an int of any size and sign, 32 bits at a time, folded into two words
+        low, high = 2 * self.seed.bit_length() + (self.seed < 0), 0
+        for shift in range(0, self.seed.bit_length() + 1, 32):
+            low = _mixed(low ^ (abs(self.seed) >> shift & _MASK))
+            high = _mixed(high + low + 0x9E3779B9 & _MASK)  # never high = _mixed(low): key(0) would be 0
+        self._words = low, high
         self._generator: torch.Generator | None = None
+        self._ahead: list[Tensor] = []
+        # what the draws ahead were made for
+        self._shape: torch.Size | None = None
+        self._dtype: torch.dtype | None = None
+        self._device: torch.device | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The next draw [shape, dtype and device of x]."""
-        generator = self._generator
+        """The next draw [shape, dtype and device of x]; it must not be changed in place."""
+        if not (self._ahead and x.shape == self._shape and x.dtype is self._dtype) or (
+            x.device != self._device
+        ):
+            self._shape, self._dtype, self._device = x.shape, x.dtype, x.device
+            window, position = divmod(self.draw, _WINDOW)
+            self._ahead = self._stream(x, window)[position:][::-1]
+        self.draw += 1
+        return self._ahead.pop()
+
+    def _stream(self, x: Tensor, window: int) -> list[Tensor]:
+        """The draws of one window for the samples of x, one tensor each."""
+        n, numel = x.shape[0], max(math.prod(x.shape[1:]), 1)
+        lane = _FILL // math.gcd(_FILL, numel)
+        block = lane * max(1, _BLOCK_VALUES // (lane * numel))
+        start, end = self.first // block, -(-(self.first + n) // block)
+        if end - start <= 1:
+            return self._block(x, window, start, self.first - start * block, n, lane, block)
+        draws = [torch.empty_like(x) for _ in range(_WINDOW)]
+        for b in range(start, end):
+            low, high = max(self.first, b * block), min(self.first + n, (b + 1) * block)
+            part = self._block(x, window, b, low - b * block, high - low, lane, block)
+            for whole, piece in zip(draws, part, strict=True):
+                whole[low - self.first : high - self.first] = piece
+        return draws
+
+    def _block(
+        self, x: Tensor, window: int, b: int, low: int, n: int, lane: int, block: int
+    ) -> list[Tensor]:
+        """The draws of one window for n samples of block b, from its sample `low` on."""
+        generator, dims = self._generator, x.shape[1:]
         if generator is None or generator.device != x.device:
             generator = self._generator = torch.Generator(device=x.device)
-        n, numel = x.shape[0], x[:1].numel()
-        block = _LANE * max(1, _BLOCK_VALUES // (_LANE * max(numel, 1)))
-        start, end = self.first // block, -(-(self.first + n) // block)
-        short = x.device.type == "cpu"
-        needed = self.first + n - start * block
-        rows = -(-needed // _LANE) * _LANE if short else (end - start) * block
-        out = torch.empty((rows, *x.shape[1:]), dtype=torch.float32, device=x.device)
-        if end - start == 1:
-            out.normal_(generator=generator.manual_seed(self._key(start)))
-        else:
-            for b in range(start, end):
-                low = (b - start) * block
-                out[low : low + block].normal_(generator=generator.manual_seed(self._key(b)))
-        self.draw += 1
-        offset = self.first - start * block
-        if rows != n:
-            out = out[offset : offset + n]
-        return out if x.dtype is torch.float32 else out.to(x.dtype)
+        generator.manual_seed(self._key(b, window))
+        lanes = -(-(low + n) // lane) if x.device.type == "cpu" else block // lane
+        shape = (lanes, _WINDOW, lane, *dims)
+        draws = torch.randn(shape, generator=generator, dtype=torch.float32, device=x.device)
+        draws = draws[0] if lanes == 1 else draws.transpose(0, 1).reshape(_WINDOW, -1, *dims)
+        draws = draws.narrow(1, low, n)
+        return list((draws if x.dtype is torch.float32 else draws.to(x.dtype)).unbind())
 
-    def _key(self, block: int) -> int:
-        total = block + self.draw
-        value = (total * (total + 1) // 2 + self.draw) & _MASK
-        for word in self._words:
-            value = _mixed(value, word)
-        return value
+    def _key(self, block: int, window: int) -> int:
+        total = block + window
+        number = (total * (total + 1) // 2 + window) & _MASK
+        return _mixed(_mixed(number ^ self._words[0]) ^ self._words[1])
 
     def at(self, draw: int) -> KeyedNoise:
         """The same source, about to make its draw number `draw`: runs can be repeated."""
@@ -136,7 +164,9 @@ class Replay:
     def __call__(self, x: Tensor) -> Tensor:
         """The next stored draw in the dtype of x."""
         if self.draw >= len(self.draws):
-            raise ConfigError(f"noise=Replay holds {len(self.draws)} draws, and one more was asked for")
+            raise ConfigError(
+                f"noise=Replay holds {len(self.draws)} draws, and one more was asked for"
+            )
         z = self.draws[self.draw]
         if z.shape != x.shape:
             raise ShapeError(

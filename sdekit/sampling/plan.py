@@ -1,9 +1,9 @@
 """From a sampler's coefficients to rows of plain floats: everything that needs no network.
 
-A sampler states its coefficients for the whole grid at once, in float64. A `Mix` among them stands for
-a combination of the sample and the prediction at one time; here it becomes two weights, of the sample
-and of the model's raw output, by the table of `sdekit.model.parametrization`. A plan depends on
-(sampler, sde, grid, parametrisation) only, and is cached on them.
+A sampler states its coefficients for the whole grid at once, in float64. A `Mix` among them stands
+for a combination of the sample and the prediction at one time; here it becomes two weights, of the
+sample and of the model's raw output, by the table of `sdekit.model.parametrization`. A plan
+depends on (sampler, sde, grid, parametrisation) only, and is cached on them.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ class Plan:
     """What a run does, row by row.
 
     Attributes:
-        grid: the times at which states are reported: where each row starts, and the last end [(K + 1,)].
-        rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a float,
-            a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested dict.
+        grid: the times at which states are reported: where each row starts, and the last end [(K +
+            1,)].
+        rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a
+            float, a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested
+            dict.
         calls: the times at which the model is called, without repetition.
     """
 
@@ -78,7 +80,9 @@ Columns = Mapping[str, Any]
 def _column(name: str, column: object, count: int) -> list[Any]:
     """A column as Python values, checked for shape and finiteness: convention 10 of the house."""
     if not isinstance(column, Tensor):
-        raise DtypeError(f"coefficient {name!r} must be a tensor, a Mix or a dict, got {shown(column)}")
+        raise DtypeError(
+            f"coefficient {name!r} must be a tensor, a Mix or a dict, got {shown(column)}"
+        )
     if column.ndim not in (1, 2) or column.shape[0] != count:
         raise ShapeError(
             f"coefficient {name!r} must have shape ({count},) or ({count}, m), got {tuple(column.shape)}"
@@ -92,7 +96,11 @@ def _column(name: str, column: object, count: int) -> list[Any]:
 
 
 def _rows(
-    columns: Columns, sde: LinearSDE, parametrization: Parametrization, count: int, calls: set[float]
+    columns: Columns,
+    sde: LinearSDE,
+    parametrization: Parametrization,
+    count: int,
+    calls: set[float],
 ) -> list[Any]:
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import make_one, register
 from sdekit._check import choice, integer
-from sdekit.catalogue import make_one, register
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import Corrector, CountedModel, Sampler
 from sdekit.sampling.noise import Noise
@@ -44,8 +44,8 @@ class PredictorCorrector(Sampler):
     Reference: arXiv:2011.13456, algorithm 1.
 
     Example:
-        >>> PredictorCorrector(predictor="ddim", corrector="langevin(snr=0.1)", corrections=2).nfe_per_step
-        3
+        >>> PredictorCorrector(predictor="ddim", corrector="langevin(snr=0.1)",
+        corrections=2).nfe_per_step 3
     """
 
     predictor: Any = "reverse_diffusion"  # a Sampler once made
@@ -58,7 +58,9 @@ class PredictorCorrector(Sampler):
         predictor: Sampler = make_one("sampler", self.predictor, Sampler, name="predictor")
         corrector: Sampler = make_one("sampler", self.corrector, Sampler, name="corrector")
         if not isinstance(corrector, Corrector):
-            raise ConfigError(f"corrector must stay at one noise level (langevin, ...), got {corrector!r}")
+            raise ConfigError(
+                f"corrector must stay at one noise level (langevin, ...), got {corrector!r}"
+            )
         if isinstance(predictor, Corrector) or "adaptive" in predictor.needs:
             raise ConfigError(f"predictor must step along the grid, got {predictor!r}")
         self._set(
@@ -114,4 +116,7 @@ class PredictorCorrector(Sampler):
     @classmethod
     def examples(cls) -> list[PredictorCorrector]:
         """The paper's pair, and another in the other order."""
-        return [cls(), cls(predictor="ddim", corrector="annealed_langevin(repeats=1)", first="predictor")]
+        return [
+            cls(),
+            cls(predictor="ddim", corrector="annealed_langevin(repeats=1)", first="predictor"),
+        ]

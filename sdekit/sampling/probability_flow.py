@@ -2,10 +2,10 @@ r"""The probability-flow ODE, by explicit Runge-Kutta steps on the grid or by a 
 
     dx/dt = f(t) x - 1/2 g(t)^2 score(x, t)                                                   (1)
 
-has the marginals of the SDE. The fixed solvers (euler, midpoint, heun, rk4) take one step a row, from
-Butcher tableaus. torchdiffeq's adaptive solvers and SciPy's (`scipy:RK45`, ...) go from the first time of
-the grid to the last in one row, with an error control over the whole batch; on a DDPM they end at the
-first node, since f and g are not defined at t = 0.
+has the marginals of the SDE. The fixed solvers (euler, midpoint, heun, rk4) take one step a row,
+from Butcher tableaus. torchdiffeq's adaptive solvers and SciPy's (`scipy:RK45`, ...) go from the
+first time of the grid to the last in one row, with an error control over the whole batch; on a
+DDPM they end at the first node, since f and g are not defined at t = 0.
 
 References: Song et al., arXiv:2011.13456, eq. 13; Hairer, Norsett and Wanner, Solving Ordinary
 Differential Equations I, tables II.1.1 and II.1.2 (tableaus).
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import choice, integer, number
-from sdekit.catalogue import register
 from sdekit.errors import SdekitError, SolverError
 from sdekit.sampling.base import CountedModel, Sampler
 from sdekit.sampling.noise import Noise
@@ -54,17 +54,18 @@ class ProbabilityFlow(Sampler):
     """The probability-flow ODE, eq. (1).
 
     Args:
-        solver: euler, midpoint, heun or rk4 (steps of the grid); dopri5, dopri8, bosh3, fehlberg2 or
-            adaptive_heun (torchdiffeq); scipy:RK45, scipy:RK23, scipy:DOP853, scipy:Radau, scipy:BDF or
-            scipy:LSODA. The adaptive ones use only the ends of the grid.
+        solver: euler, midpoint, heun or rk4 (steps of the grid); dopri5, dopri8, bosh3, fehlberg2
+            or adaptive_heun (torchdiffeq); scipy:RK45, scipy:RK23, scipy:DOP853, scipy:Radau,
+            scipy:BDF or scipy:LSODA. The adaptive ones use only the ends of the grid.
         rtol: relative tolerance of the adaptive ones, > 0.
         atol: absolute tolerance, > 0.
         max_nfe: calls after which an adaptive solve fails.
 
     Raises:
-        ConfigError: an unknown solver, a tolerance that is not positive; at planning, a fixed solver
-            that needs the model at t = 0 of a DDPM.
-        SolverError: the solve did not reach its end: tolerance, step size, max_nfe or non-finite model.
+        ConfigError: an unknown solver, a tolerance that is not positive; at planning, a fixed
+            solver that needs the model at t = 0 of a DDPM.
+        SolverError: the solve did not reach its end: tolerance, step size, max_nfe or non-finite
+            model.
 
     Reference: arXiv:2011.13456, section 4.3 and appendix D.
 
@@ -128,7 +129,9 @@ class ProbabilityFlow(Sampler):
             stages[f"k{i}"] = Mix(at, x=sde.f(at), score=-0.5 * sde.g2(at))
             stages[f"t{i}"] = at
         h = (s - t)[:, None]
-        inner = torch.tensor([[*row, *[0.0] * (len(nodes) - len(row))] for row in weights]).double()
+        inner = torch.tensor(
+            [[*row, *[0.0] * (len(nodes) - len(row))] for row in weights]
+        ).double()
         for i in range(len(nodes)):
             stages[f"a{i}"] = h * inner[i]
         return {**stages, "b": h * torch.tensor(final, dtype=torch.float64)}
@@ -196,7 +199,12 @@ def _torchdiffeq_solve(slope: Any, x: Tensor, t: float, s: float, how: Probabili
 
     times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
     return odeint(
-        lambda time, y: slope(float(time), y), x, times, rtol=how.rtol, atol=how.atol, method=how.solver
+        lambda time, y: slope(float(time), y),
+        x,
+        times,
+        rtol=how.rtol,
+        atol=how.atol,
+        method=how.solver,
     )[-1]
 
 
@@ -211,6 +219,7 @@ def _scipy_solve(slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow
     method = how.solver.removeprefix("scipy:")
     found = solve_ivp(flat_slope, (t, s), start, method=method, rtol=how.rtol, atol=how.atol)
     if not found.success:
-        raise SolverError(f"{how.solver}: {found.message} (at t = {found.t[-1]:.6g}, {found.nfev} calls)")
+        raise SolverError(
+            f"{how.solver}: {found.message} (at t = {found.t[-1]:.6g}, {found.nfev} calls)"
+        )
     return torch.from_numpy(found.y[:, -1].copy()).reshape(x.shape).to(x)
-

@@ -1,9 +1,9 @@
 """Running a sampler: `iterate`, the loop itself, and `sample`, which does the rest around it.
 
-`sample` resolves names, draws the starting point, cuts the batch into chunks, keeps the trajectory,
-switches a network to evaluation and back, and watches for non-finite states. The output's shape is
-compared at every call; a state is summed every 32 rows and at the end, and only when a sum is not
-finite are the rows since the last good state repeated, with the same noise, to name the step.
+`sample` resolves names, draws the starting point, cuts the batch into chunks, keeps the
+trajectory, switches a network to evaluation and back, and watches for non-finite states. The
+output's shape is compared at every call; a state is summed every 32 rows and at the end, and only
+when a sum is not finite are the rows since the last good state repeated, with the same noise, to name the step.
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdekit._catalogue import make_one
 from sdekit._check import choice, finite, floating, integer, samples, shown
-from sdekit.catalogue import make_one
-from sdekit.errors import ConfigError, DeviceError, DtypeError, ModelError, NonFiniteError, ShapeError, SolverError
+from sdekit.errors import (
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    ModelError,
+    NonFiniteError,
+    ShapeError,
+    SolverError,
+)
 from sdekit.model.prediction import Predictor
 from sdekit.sampling.base import CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
@@ -124,16 +132,18 @@ def sample(
         sampler: a sampler, or the spelling of one: "ddim", "heun(churn=10)".
         steps: None is 50, or all steps of a DDPM; with a tensor grid its own length - 1.
         grid: a grid, the spelling of one, or a strictly decreasing tensor of steps + 1 times.
-        seed: an int, a generator (one key is drawn from it), or None for a fresh key. Sample i is the
-            same whatever n, chunk or dtype.
-        noise: a callable noise(x) -> standard normal like x instead. It also draws the starting point,
-            unless a seed or x_init is given.
+        seed: an int, a generator (one key is drawn from it), or None for a fresh key. Sample i is
+            the same whatever n, chunk or dtype.
+        noise: a callable noise(x) -> standard normal like x instead. It also draws the starting
+            point, unless a seed or x_init is given.
         x_init: the starting point [(n, *dims)]; by default a draw of the prior.
         prior: "standard", the SDE's own N(0, prior_std^2 I), or a target: the law of x at grid[0].
-        denoise: end with one noiseless step to the model's x_0 (nothing where the run ends at var = 0).
+        denoise: end with one noiseless step to the model's x_0 (nothing where the run ends at var
+            = 0).
         cond: conditions for the model; tensors with n rows are cut along with the chunks.
         device: where to sample; by default x_init's, else the network's.
-        dtype: of the samples; by default x_init's, else the network's, else the target's, else torch's.
+        dtype: of the samples; by default x_init's, else the network's, else the target's, else
+            torch's.
         chunk: the most samples to run at a time.
         max_nfe: the most network calls a sample may take.
         on_nonfinite: "raise", or "return" the samples as they are.
@@ -171,7 +181,9 @@ def sample(
     if max_nfe is not None:
         needed = (steps or 0) * method.nfe_per_step if isinstance(steps, int) else 0
         if needed > integer("max_nfe", max_nfe, ge=1):
-            raise ConfigError(f"steps={steps} of {method!r} take {needed} calls, max_nfe={max_nfe}")
+            raise ConfigError(
+                f"steps={steps} of {method!r} take {needed} calls, max_nfe={max_nfe}"
+            )
     times = resolve_grid(grid, sde, steps)
     if noise is not None and not callable(noise):
         raise DtypeError(f"noise must be a callable noise(x), got {shown(noise)}")
@@ -186,7 +198,9 @@ def sample(
             if start is not None:
                 x = start[low : low + size]
             else:
-                like = torch.empty((min(size, shape[0] - low), *shape[1:]), dtype=dtype, device=device)
+                like = torch.empty(
+                    (min(size, shape[0] - low), *shape[1:]), dtype=dtype, device=device
+                )
                 first = KeyedNoise(key, first=low) if seed is not None else source
                 x = first(like) * sde.prior_std(float(times[0]))
                 if noise is None:
@@ -222,7 +236,7 @@ class _Run:
         self.kept = {round(i * self.rows / max(count - 1, 1)) for i in range(count)}
 
     def chunk(
-        self, model: CountedModel, x: Tensor, noise: Noise, tick: Callable[[], None]
+        self, model: CountedModel, x: Tensor, noise: Noise, tick: Callable[[], None] | None
     ) -> tuple[Tensor, int, list[tuple[float, Tensor]]]:
         """One chunk from start to end: the samples, the calls, the kept states."""
         # a source that cannot be set back is watched at every row instead
@@ -233,8 +247,12 @@ class _Run:
         good: Frame | None = None
         frame: Frame | None = None
         mark = 0
+        looked_at = self.kept.union(range(0, self.rows, every), [self.rows])
+        every_row = tick is not None or self.callback is not None
         for frame in self.sampler.frames(model, x, self.grid, noise):
             k = frame.step
+            if not every_row and k not in looked_at:
+                continue
             if k in self.kept:
                 states.append((frame.t, frame.x))
             stop = self.callback is not None and self.callback(frame)
@@ -242,7 +260,8 @@ class _Run:
                 if _looks_bad(frame.x):
                     self._locate(model, good or frame, frame, at and at(mark))
                 good, mark = frame, getattr(noise, "draw", 0)
-            tick()
+            if tick is not None:
+                tick()
             if stop:
                 break
         if frame is None:  # a sampler of somebody's own that yields nothing
@@ -345,7 +364,9 @@ def _start(
 def _sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:
     """The conditions of samples low to high: tensors with n rows are cut, all else is shared."""
     return {
-        name: value[low:high] if isinstance(value, Tensor) and value.ndim and len(value) == n else value
+        name: value[low:high]
+        if isinstance(value, Tensor) and value.ndim and len(value) == n
+        else value
         for name, value in cond.items()
     }
 
@@ -365,10 +386,10 @@ def _evaluating(model: object) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(wanted: bool, rows: int, n: int, size: int) -> Iterator[Callable[[], None]]:
+def _bar(wanted: bool, rows: int, n: int, size: int) -> Iterator[Callable[[], None] | None]:
     """A progress bar over all rows of all chunks, or nothing."""
     if not wanted:
-        yield lambda: None
+        yield None
         return
     from rich.progress import Progress
 

@@ -5,7 +5,7 @@ from sdekit.sde.ddpm import DDPM
 from sdekit.sde.flow import FlowSDE
 from sdekit.sde.reverse import ReverseSDE
 from sdekit.sde.ve import EDM, VESDE
-from sdekit.sde.vp import CosineSDE, SubVPSDE, VariancePreserving, VPSDE
+from sdekit.sde.vp import VPSDE, CosineSDE, SubVPSDE, VariancePreserving
 
 __all__ = [
     "DDPM",

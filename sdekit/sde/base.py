@@ -39,7 +39,14 @@ from scipy.optimize import elementwise
 from torch import Tensor
 
 from sdekit._check import (
-    Checked, floating, integer, number, readable, same_device, samples, shown,
+    Checked,
+    floating,
+    integer,
+    number,
+    readable,
+    same_device,
+    samples,
+    shown,
 )  # fmt: skip
 from sdekit._times import Time, expand_like, schedule
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
@@ -68,8 +75,8 @@ class Posterior(NamedTuple):
 class SDE(Checked, ABC):
     """dx = drift(x, t) dt + diffusion(t) dW on t in [0, t_max], any drift.
 
-    A subclass has `t_min`, `t_max` and the four methods below. Times are floats or tensors of shape
-    (), (batch,) or (batch, 1, ..., 1); samples are (batch, *dims).
+    A subclass has `t_min`, `t_max` and the four methods below. Times are floats or tensors of
+    shape (), (batch,) or (batch, 1, ..., 1); samples are (batch, *dims).
 
     Reference: arXiv:2011.13456, eq. 5.
     """
@@ -135,8 +142,8 @@ class SDE(Checked, ABC):
 class LinearSDE(SDE):
     """dx = f(t) x dt + g(t) dW, from `log_alpha(t)` and `var(t)`; all else is derived.
 
-    A subclass is a frozen dataclass with `log_alpha`, `var` and `examples`. In those methods `t` is
-    always a float64 tensor inside [0, t_max]; write plain torch and return its shape.
+    A subclass is a frozen dataclass with `log_alpha`, `var` and `examples`. In those methods `t`
+    is always a float64 tensor inside [0, t_max]; write plain torch and return its shape.
 
     Args:
         t_min: where sampling ends and training begins; 0 only where var(0) > 0.
@@ -151,8 +158,13 @@ class LinearSDE(SDE):
     t_min: float = 1e-3
     t_max: float = 1.0
     kinds: ClassVar[frozenset[str]] = frozenset({"linear"})
-    quiet_fields: ClassVar[tuple[str, ...]] = ("t_min", "t_max")  # left out of repr at their defaults
-    extends: ClassVar[bool] = False  # whether the schedules go on beyond t_max, where a sampler may churn
+    quiet_fields: ClassVar[tuple[str, ...]] = (
+        "t_min",
+        "t_max",
+    )  # left out of repr at their defaults
+    extends: ClassVar[bool] = (
+        False  # whether the schedules go on beyond t_max, where a sampler may churn
+    )
     closed_start: ClassVar[bool] = False  # t_min = 0 allowed although var(0) = 0 (a DDPM's nodes)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -168,7 +180,9 @@ class LinearSDE(SDE):
         t_max = number("t_max", self.t_max, gt=0)
         t_min = number("t_min", self.t_min, ge=0, lt=t_max)
         self._set(t_min=t_min, t_max=t_max)
-        if type(self).__post_init__ is LinearSDE.__post_init__:  # one that extends this calls it last
+        if (
+            type(self).__post_init__ is LinearSDE.__post_init__
+        ):  # one that extends this calls it last
             self._check_start()
 
     def _check_start(self) -> None:
@@ -231,8 +245,8 @@ class LinearSDE(SDE):
     def posterior(self, s: Time, t: Time) -> Posterior:
         """x_s | x_t, x_0 for s <= t, eq. (7).
 
-        With k = alpha_t / alpha_s and v_ts the transition's variance: weights k var_s / var_t of x_t
-        and alpha_s v_ts / var_t of x_0, variance var_s v_ts / var_t.
+        With k = alpha_t / alpha_s and v_ts the transition's variance: weights k var_s / var_t of
+        x_t and alpha_s v_ts / var_t of x_0, variance var_s v_ts / var_t.
 
         Reference: arXiv:2006.11239, eqs. 6 and 7; arXiv:2107.00630, eq. 33.
         """
@@ -256,7 +270,9 @@ class LinearSDE(SDE):
             raise DtypeError(f"log_snr must be a float or a floating tensor, got {shown(log_snr)}")
         low, high = float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
         slack = 8 * torch.finfo(kept).eps
-        inside = (value >= low - slack * max(1.0, abs(low))) & (value <= high + slack * abs(high))
+        inside = (value >= low - slack * max(1.0, abs(low))) & (
+            value <= high + slack * max(1.0, abs(high))
+        )
         if readable(inside) and not bool(inside.all()):  # NaN is outside too
             bad = value[~inside].flatten()[0].item()
             raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
@@ -267,15 +283,15 @@ class LinearSDE(SDE):
 
         def gap(log_t: np.ndarray, wanted: np.ndarray) -> np.ndarray:
             t = torch.from_numpy(np.exp(log_t)).clamp_max(self.t_max)
-            # var(1e-300) may be 0 in float64; the search needs a sign, not an infinity
             return np.clip(self.log_snr(t).numpy(), -1e300, 1e300) - wanted
 
-        wanted = log_snr.detach().cpu().reshape(-1).numpy()
+        # var may be 0 in float64 for tiny times; the search needs a sign, not an infinity
+        wanted = log_snr.detach().cpu().reshape(-1).numpy().clip(-1e300, 1e300)
         # in log t, so that small times come out with full relative precision
         low, high = math.log(1e-300), math.log(self.t_max)
         found = elementwise.find_root(gap, (np.full_like(wanted, low), high), args=(wanted,))
         t = np.where(found.success, np.exp(found.x), np.nan)
-        t = np.where(wanted >= float(self.log_snr(0.0)), 0.0, t)
+        t = np.where(wanted >= min(float(self.log_snr(0.0)), 1e300), 0.0, t)
         t = np.where(wanted <= float(self.log_snr(self.t_max)), self.t_max, t)
         return torch.from_numpy(t).reshape(log_snr.shape).to(log_snr.device)
 
@@ -300,7 +316,9 @@ class LinearSDE(SDE):
         """
         samples("x0", x0)
         if floating("noise", noise).shape != x0.shape:
-            raise ShapeError(f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}")
+            raise ShapeError(
+                f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}"
+            )
         same_device("noise", noise, "x0", x0)
         return _scaled(x0, self.alpha(t)) + _scaled(noise.to(x0.dtype), self.sigma(t))
 
@@ -326,12 +344,16 @@ class LinearSDE(SDE):
             raise ShapeError(f"shape must be (n, *dims), got {shown(shape)}")
         shape = [integer("shape", size, ge=0) for size in shape]
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise DtypeError(f"dtype must be a real floating torch.dtype or None, got {shown(dtype)}")
+            raise DtypeError(
+                f"dtype must be a real floating torch.dtype or None, got {shown(dtype)}"
+            )
         if generator is None:
             generator = torch.Generator(device=device or "cpu")
             generator.seed()
         elif not isinstance(generator, torch.Generator):
-            raise DtypeError(f"generator must be a torch.Generator or None, got {shown(generator)}")
+            raise DtypeError(
+                f"generator must be a torch.Generator or None, got {shown(generator)}"
+            )
         draw = torch.randn(*shape, generator=generator, dtype=dtype, device=generator.device)
         return self.prior_std() * draw.to(device or generator.device)
 
@@ -397,7 +419,8 @@ class LinearSDE(SDE):
             t_max: as in `LinearSDE`.
 
         Raises:
-            ConfigError: g2 is negative somewhere, or a coefficient is not finite or not integrable.
+            ConfigError: g2 is negative somewhere, or a coefficient is not finite or not
+                integrable.
 
         Example:
             >>> import torch
@@ -420,13 +443,16 @@ def _ordered(s: Tensor, t: Tensor) -> None:
     if readable(s) and readable(t) and bool((s > t).any()):
         at = (s > t).nonzero()[0].tolist()
         s_bad, t_bad = (float(each[tuple(at)]) for each in torch.broadcast_tensors(s, t))
-        raise TimeError(f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}")
+        raise TimeError(
+            f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}"
+        )
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """d function / dt, elementwise; differentiable in t again where t is."""
-    if not readable(t):  # inside vmap or a trace: forward mode composes, but costs ten times more
-        return torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
+    if not readable(t):  # inside vmap or a trace: this composes, but costs more
+        value, pull_back = torch.func.vjp(function, t)
+        return pull_back(torch.ones_like(value))[0]
     with torch.inference_mode(False), torch.enable_grad():
         point = t if t.requires_grad else t.clone().requires_grad_()
         value = function(point)

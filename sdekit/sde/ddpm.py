@@ -1,9 +1,9 @@
 r"""The discrete DDPM chain as a linear SDE with piecewise-constant beta.
 
-A chain of N steps x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) eps, i = 1 .. N, has nodes t_i = i/N
-and, with alpha_bar_i = product of (1 - beta_j) for j <= i,
+A chain of N steps x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) eps, i = 1 .. N, has nodes t_i =
+i/N and, with alpha_bar_i = product of (1 - beta_j) for j <= i,
 
-    log_alpha(t_i) = 1/2 log alpha_bar_i = 1/2 sum_{j <= i} log1p(-beta_j), linear between.      (1)
+    log_alpha(t_i) = 1/2 log alpha_bar_i = 1/2 sum_{j <= i} log1p(-beta_j), linear between.     (1)
 
 On the nodes the kernels of this SDE are the chain's own: alpha^2 = alpha_bar, var = 1 - alpha_bar,
 and the posterior x_s | x_t, x_0 of neighbours is DDPM's
@@ -12,11 +12,11 @@ and the posterior x_s | x_t, x_0 of neighbours is DDPM's
           + sqrt(1 - beta_i) (1 - alpha_bar_{i-1}) / (1 - alpha_bar_i) x_i,
     var   beta_i (1 - alpha_bar_{i-1}) / (1 - alpha_bar_i).                                     (2)
 
-t = 0 is the data itself: no model is called there. f and g at a node are those of the interval that
-a step back from it crosses. Only `DDPM.time` and `DDPM.index` speak of indices.
+t = 0 is the data itself: no model is called there. f and g at a node are those of the interval
+that a step back from it crosses. Only `DDPM.time` and `DDPM.index` speak of indices.
 
-References: Ho et al., arXiv:2006.11239, eqs. 4, 6, 7; Nichol and Dhariwal, arXiv:2102.09672, eq. 17;
-Rombach et al., arXiv:2112.10752 (scaled linear); Song et al., arXiv:2011.13456, appendix B.
+References: Ho et al., arXiv:2006.11239, eqs. 4, 6, 7; Nichol and Dhariwal, arXiv:2102.09672, eq.
+17; Rombach et al., arXiv:2112.10752 (scaled linear); Song et al., arXiv:2011.13456, appendix B.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import choice, integer, nearest, number, shown
 from sdekit._times import Time, as_time
-from sdekit.catalogue import register
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
-from sdekit.sde.vp import VariancePreserving, VPSDE
+from sdekit.sde.vp import VPSDE, VariancePreserving
 
 __all__ = ["DDPM", "PosteriorMean", "respaced_betas"]
 
@@ -97,8 +97,8 @@ def respaced_betas(log_alphas: Tensor, indices: Sequence[int]) -> Tensor:
 class DDPM(VariancePreserving):
     """A DDPM chain of N betas as an exact linear SDE, eq. (1).
 
-    By name: `ddpm(n=1000, schedule="linear", beta_start=1e-4, beta_end=0.02)`, with schedule one of
-    linear, scaled_linear, cosine (shift, max_beta) and sigmoid.
+    By name: `ddpm(n=1000, schedule="linear", beta_start=1e-4, beta_end=0.02)`, with schedule one
+    of linear, scaled_linear, cosine (shift, max_beta) and sigmoid.
 
     Args:
         betas: the table beta_1 .. beta_N [(N,)], each in (0, 1).
@@ -117,8 +117,8 @@ class DDPM(VariancePreserving):
         >>> chain = DDPM.linear(100)
         >>> chain
         ddpm(n=100, schedule='linear', beta_start=0.0001, beta_end=0.02)
-        >>> round(float(chain.alphas_bar[-1]), 2)  # the chain of a well-known tutorial ends at 0.36
-        0.36
+        >>> round(float(chain.alphas_bar[-1]), 2)  # the chain of a well-known tutorial ends at
+        0.36 0.36
         >>> chain.index(chain.time(37))
         37
     """
@@ -138,7 +138,8 @@ class DDPM(VariancePreserving):
         if not isinstance(betas, Tensor | np.ndarray | list | tuple):
             raise DtypeError(f"betas must be a 1-d tensor of real numbers, got {shown(betas)}")
         try:
-            table = torch.as_tensor(betas)
+            # a list by way of NumPy, which keeps its floats' 53 bits
+            table = betas if isinstance(betas, Tensor) else torch.as_tensor(np.array(betas))
         except (TypeError, ValueError, RuntimeError):
             raise DtypeError(f"betas must hold real numbers, got {shown(betas)}") from None
         if table.dtype.is_complex or table.dtype == torch.bool:
@@ -195,7 +196,9 @@ class DDPM(VariancePreserving):
         return cls.from_fields(n=n, schedule="linear", beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
-    def scaled_linear(cls, n: int = 1000, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> DDPM:
+    def scaled_linear(
+        cls, n: int = 1000, *, beta_start: float = 1e-4, beta_end: float = 0.02
+    ) -> DDPM:
         """Betas with equally spaced square roots, arXiv:2112.10752."""
         return cls.from_fields(
             n=n, schedule="scaled_linear", beta_start=beta_start, beta_end=beta_end
@@ -221,7 +224,9 @@ class DDPM(VariancePreserving):
         kept = [integer("indices", i) for i in indices]
         if not kept or kept[0] < 1 or kept[-1] > self.n or any(np.diff(kept) <= 0):
             raise TimeError(f"indices must rise inside 1 .. {self.n}, got {shown(kept)}")
-        return type(self)(respaced_betas(self._log_alphas, kept))
+        chain = type(self)(respaced_betas(self._log_alphas, kept))
+        chain._set(_log_alphas=self._log_alphas[[0, *kept]])  # exactly, not through 1 - beta
+        return chain
 
     # the table ----------------------------------------------------------------------------------
 
@@ -243,15 +248,23 @@ class DDPM(VariancePreserving):
     @property
     def posterior_mean_coefficients(self) -> PosteriorMean:
         """The weights of x_0 and x_t in eq. (2), each [(N,)]; arXiv:2006.11239, eq. 7."""
-        rest, rest_before = -torch.expm1(2 * self._log_alphas[1:]), -torch.expm1(2 * self._log_alphas[:-1])
+        rest, rest_before = (
+            -torch.expm1(2 * self._log_alphas[1:]),
+            -torch.expm1(2 * self._log_alphas[:-1]),
+        )
         return PosteriorMean(
-            self._log_alphas[:-1].exp() * self.betas / rest, self.alphas.sqrt() * rest_before / rest
+            self._log_alphas[:-1].exp() * self.betas / rest,
+            self.alphas.sqrt() * rest_before / rest,
         )
 
     @property
     def posterior_variance(self) -> Tensor:
         """The variance in eq. (2) [(N,)], 0 at the first step; arXiv:2006.11239, eq. 7."""
-        return self.betas * torch.expm1(2 * self._log_alphas[:-1]) / torch.expm1(2 * self._log_alphas[1:])
+        return (
+            self.betas
+            * torch.expm1(2 * self._log_alphas[:-1])
+            / torch.expm1(2 * self._log_alphas[1:])
+        )
 
     @property
     def default_steps(self) -> int:
@@ -264,11 +277,17 @@ class DDPM(VariancePreserving):
         Raises:
             ConfigError: the table is not linear.
         """
-        straight = torch.linspace(float(self.betas[0]), float(self.betas[-1]), self.n, dtype=torch.float64)
+        straight = torch.linspace(
+            float(self.betas[0]), float(self.betas[-1]), self.n, dtype=torch.float64
+        )
         gap = float((self.betas - straight).abs().max())
         if gap > 1e-9 * float(self.betas.max()):
-            raise ConfigError(f"to_vpsde needs linear betas; these leave the straight line by {gap:.3g}")
-        return VPSDE(beta_min=float(self.betas[0]) * self.n, beta_max=float(self.betas[-1]) * self.n)
+            raise ConfigError(
+                f"to_vpsde needs linear betas; these leave the straight line by {gap:.3g}"
+            )
+        return VPSDE(
+            beta_min=float(self.betas[0]) * self.n, beta_max=float(self.betas[-1]) * self.n
+        )
 
     # indices ------------------------------------------------------------------------------------
 
@@ -299,13 +318,15 @@ class DDPM(VariancePreserving):
         nodes = (wide * self.n).round().to(torch.int64)
         return nodes if isinstance(t, Tensor) else int(nodes)
 
-    def _interval(self, t: Tensor, *, slack: float = 5e-7) -> Tensor:
+    def _interval(self, t: Tensor) -> Tensor:
         """The number (from 0) of the interval that ends at or holds t; nodes are found by rounding.
 
-        A time within `slack` of a node is that node: by default a float32 time too.
+        A node that came through float32 is still that node; any other time beside it is not.
         """
-        position = t.detach() * self.n
+        t = t.detach()
+        position = t * self.n
         node = position.round()
+        slack = torch.where(t.to(torch.float32) == t, 5e-7, 1e-15)
         near = (position - node).abs() < slack * self.n
         return (torch.where(near, node, position).ceil() - 1).clamp(0, self.n - 1).to(torch.int64)
 
@@ -314,14 +335,14 @@ class DDPM(VariancePreserving):
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""
         t = torch.as_tensor(t)
-        # float64's own slack only: beside a node the value must not continue the other slope
-        table, i = self._log_alphas.to(t.device), self._interval(t, slack=1e-15)
-        return table[i] + (t * self.n - i) * (table[i + 1] - table[i])
+        table, i = self._log_alphas.to(t.device), self._interval(t)
+        start = table.take(i)  # not table[i], which reads a single i back from the device
+        return start + (t * self.n - i) * (table.take(i + 1) - start)
 
     def f(self, t: Time) -> Tensor:
         """N/2 log(1 - beta_i) on the interval before t [shape of t]."""
         t = torch.as_tensor(t)
-        return 0.5 * self.n * torch.log1p(-self.betas.to(t.device))[self._interval(t)]
+        return 0.5 * self.n * torch.log1p(-self.betas.to(t.device)).take(self._interval(t))
 
     def g2(self, t: Time) -> Tensor:
         """-2 f [shape of t]: variance preserving."""
@@ -332,18 +353,21 @@ class DDPM(VariancePreserving):
         rising = -self._log_alphas.to(log_alpha.device)
         wanted = -log_alpha
         i = (torch.searchsorted(rising, wanted.contiguous()) - 1).clamp(0, self.n - 1)
-        return (i + (wanted - rising[i]) / (rising[i + 1] - rising[i])) / self.n
+        start = rising.take(i)
+        return (i + (wanted - start) / (rising.take(i + 1) - start)) / self.n
 
     def to_model_time(self, t: Tensor) -> Tensor:
         """The node at or above t, at least t_1: where a chain's model is defined [shape of t]."""
-        node = self._interval(t.to(torch.float64)) + 1  # not ceil(t n), which overshoots some nodes
+        node = (
+            self._interval(t.to(torch.float64)) + 1
+        )  # not ceil(t n), which overshoots some nodes
         return (node.clamp(1, self.index(self.t_max)).to(torch.float64) / self.n).to(t.dtype)
 
     def align(self, grid: Tensor, *, keep: bool) -> Tensor:
         """The grid rounded to nodes [(steps + 1,)].
 
-        With `keep` a time that falls on a taken node moves to the nearest free one, so that a named
-        grid keeps its number of steps.
+        With `keep` a time that falls on a taken node moves to the nearest free one, so that a
+        named grid keeps its number of steps.
 
         Raises:
             ConfigError: more steps than nodes.
@@ -352,7 +376,9 @@ class DDPM(VariancePreserving):
         wanted = self.index(grid).tolist()
         low, high = self.index(self.t_min), self.index(self.t_max)
         if len(wanted) - 1 > high - low:
-            raise ConfigError(f"steps must be <= {high - low}, the steps of this chain, got {len(wanted) - 1}")
+            raise ConfigError(
+                f"steps must be <= {high - low}, the steps of this chain, got {len(wanted) - 1}"
+            )
         if not keep:
             for k in range(1, len(wanted)):
                 if wanted[k] == wanted[k - 1]:

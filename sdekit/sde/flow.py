@@ -2,11 +2,11 @@ r"""The linear interpolation of flow matching and rectified flow, as a linear SD
 
     x_t = (1 - t) x_0 + t eps,  f = -1 / (1 - t),  g^2 = 2 t / (1 - t)                    (1)
 
-f and g are those of the unique linear SDE with these marginals; its probability-flow ODE is the flow
-dx/dt = E[eps - x_0 | x_t] that flow matching trains.
+f and g are those of the unique linear SDE with these marginals; its probability-flow ODE is the
+flow dx/dt = E[eps - x_0 | x_t] that flow matching trains.
 
-References: Lipman et al., arXiv:2210.02747; Liu et al., arXiv:2209.03003; Ma et al., arXiv:2401.08740
-(the SDE behind an interpolant).
+References: Lipman et al., arXiv:2210.02747; Liu et al., arXiv:2209.03003; Ma et al.,
+arXiv:2401.08740 (the SDE behind an interpolant).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import number
 from sdekit._times import Time
-from sdekit.catalogue import register
 from sdekit.sde.base import LinearSDE, _ordered
 
 __all__ = ["FlowSDE"]

@@ -1,12 +1,13 @@
 r"""Running an SDE backwards: the family of processes with the same marginals.
 
-For dx = b(x, t) dt + g dW with marginals p_t and any eta >= 0, the process that runs from t_max down,
+For dx = b(x, t) dt + g dW with marginals p_t and any eta >= 0, the process that runs from t_max
+down,
 
     dx = [b - (1 + eta^2) / 2 g^2 grad log p_t(x)] dt + eta g dW,                         (1)
 
-has the marginals p_t: eta = 1 is Anderson's reverse SDE, eta = 0 the probability-flow ODE. Seen from
-a process that itself runs backwards, the sign of the score's term changes; with eta = 1 twice, the
-forward process comes back.
+has the marginals p_t: eta = 1 is Anderson's reverse SDE, eta = 0 the probability-flow ODE. Seen
+from a process that itself runs backwards, the sign of the score's term changes; with eta = 1
+twice, the forward process comes back.
 
 References: Anderson, Stoch. Proc. Appl. 12 (1982); Song et al., arXiv:2011.13456, eqs. 6 and 13;
 Karras et al., arXiv:2206.00364, eq. 6.

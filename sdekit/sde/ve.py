@@ -19,15 +19,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import register
 from sdekit._check import number
 from sdekit._times import Time
-from sdekit.catalogue import register
 from sdekit.errors import ConfigError
 from sdekit.sde.base import LinearSDE, _ordered, _scaled
 
 __all__ = ["EDM", "VESDE"]
 
 _LARGEST = 1e18  # sigma^2 must be representable in float32, where the samples may live
+_SMALLEST = 1e-18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +45,19 @@ class _Exploding(LinearSDE):
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
-        low = number("sigma_min", self.sigma_min, gt=0)
+        low = number("sigma_min", self.sigma_min, gt=0, ge=_SMALLEST)
         high = number("sigma_max", self.sigma_max, gt=0, le=_LARGEST)
         if low > high:
-            raise ConfigError(f"sigma_min < sigma_max is needed, got {low:g} > {high:g} (swap them?)")
+            raise ConfigError(
+                f"sigma_min < sigma_max is needed, got {low:g} > {high:g} (swap them?)"
+            )
         if low == high:
             raise ConfigError(f"sigma_min = sigma_max = {low:g} is degenerate: no noise is added")
         self._set(sigma_min=low, sigma_max=high)
 
     def log_alpha(self, t: Time) -> Tensor:
         """0 [shape of t]."""
-        return torch.zeros_like(t)  # type: ignore[arg-type]  # a schedule's t is a tensor
+        return 0.0 * torch.as_tensor(t)  # not zeros_like: gradients in t stay defined
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """log(sigma_t / sigma_s) [broadcast shape], without cancellation."""
@@ -72,10 +75,11 @@ class _Exploding(LinearSDE):
 class VESDE(_Exploding):
     """The variance-exploding SDE, the limit of SMLD: geometric noise levels.
 
-    sigma(t) = sigma_min (sigma_max / sigma_min)^t, dx = sigma(t) sqrt(2 log(sigma_max/sigma_min)) dW.
+    sigma(t) = sigma_min (sigma_max / sigma_min)^t, dx = sigma(t) sqrt(2 log(sigma_max/sigma_min))
+    dW.
 
     Args:
-        sigma_min: sigma(0), > 0: the noise that the data is declared to carry already.
+        sigma_min: sigma(0), at least 1e-18: the noise that the data is declared to carry already.
         sigma_max: sigma(1), > sigma_min, at most 1e18.
         t_min: where sampling ends, 0 by default.
         t_max: where sampling begins, 1 by default.
@@ -131,9 +135,9 @@ class EDM(_Exploding):
     alpha = 1, sigma(t) = (a + t (b - a))^rho with a, b the rho-th roots of sigma_min, sigma_max.
 
     Args:
-        sigma_min: sigma(0), > 0.
+        sigma_min: sigma(0), at least 1e-18.
         sigma_max: sigma(1), > sigma_min, at most 1e18.
-        rho: the exponent, > 0; 7 in the paper.
+        rho: the exponent, > 0; 7 in the paper. Tiny ones, whose powers overflow, are refused.
         t_min: where sampling ends, 0 by default.
         t_max: where sampling begins, 1 by default.
 
@@ -155,24 +159,30 @@ class EDM(_Exploding):
         """Check the fields."""
         super().__post_init__()
         self._set(rho=number("rho", self.rho, gt=0))
+        least = math.log(self.sigma_max / self.sigma_min) / 700
+        if self.rho < least:
+            raise ConfigError(
+                f"rho must be >= {least:.3g} so that (sigma_max/sigma_min)^(1/rho) is representable, "
+                f"got {self.rho:g}"
+            )
 
     @property
-    def _roots(self) -> tuple[float, float]:
-        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+    def _growth(self) -> float:
+        """(b - a) / a, which does not cancel for large rho, where b - a would."""
+        return math.expm1(math.log(self.sigma_max / self.sigma_min) / self.rho)
 
     def var(self, t: Time) -> Tensor:
-        """(a + t (b - a))^(2 rho) [shape of t], eq. (2)."""
-        a, b = self._roots
-        return torch.pow(a + torch.as_tensor(t) * (b - a), 2 * self.rho)
+        """(a + t (b - a))^(2 rho) [shape of t], eq. (2), with a^rho = sigma_min taken out."""
+        t = torch.as_tensor(t)
+        return self.sigma_min**2 * torch.exp(2 * self.rho * torch.log1p(t * self._growth))
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """rho log((a + t (b - a)) / (a + s (b - a))) [broadcast shape]."""
-        a, b = self._roots
-        return self.rho * torch.log1p((t - s) * (b - a) / (a + s * (b - a)))
+        return self.rho * torch.log1p((t - s) * self._growth / (1 + s * self._growth))
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
-        a, b = self._roots
-        return (torch.exp(-0.5 * log_snr / self.rho) - a) / (b - a)
+        log_gain = -0.5 * log_snr - math.log(self.sigma_min)
+        return torch.expm1(log_gain / self.rho) / self._growth
 
     @classmethod
     def examples(cls) -> list[EDM]:

@@ -136,7 +136,9 @@ class ClosedForm(ExactTarget):
         """Refuse: a target never changes."""
         raise FrozenInstanceError(f"cannot assign to {name!r}: {type(self).__name__} is frozen")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]  # it refuses as well
+    def __delattr__(self, name: str) -> None:
+        """Refuse likewise."""
+        raise FrozenInstanceError(f"cannot delete {name!r}: {type(self).__name__} is frozen")
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats [(batch,)] at x [(batch, *shape)]; see `ExactTarget.log_prob`."""

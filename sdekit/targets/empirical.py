@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import floating, number, shown
-from sdekit.catalogue import register
+from sdekit._catalogue import register
 from sdekit.errors import ConfigError, DataError, ShapeError
 from sdekit.targets._batchwise import BLOCK, tree_sum
 from sdekit.targets.base import ClosedForm, Draws, parameter
@@ -45,7 +45,7 @@ def _data(value: object) -> Tensor:
     """A private copy of the data [(n, *shape)] on the CPU."""
     if isinstance(value, list | tuple):
         array = parameter("data", value, ("", *(["(n, *shape)"] * 8)))
-        return torch.tensor(array, dtype=torch.get_default_dtype())
+        return torch.tensor(array)
     data = floating("data", value).detach().cpu().clone()
     if data.ndim < 2:
         raise ShapeError(f"data must have shape (n, *shape), got {tuple(data.shape)}")
@@ -66,7 +66,8 @@ class Empirical(ClosedForm):
     """The law of the data points themselves, smoothed by a Gaussian kernel where var > 0, eq. (1).
 
     Args:
-        data: the points [(n, *shape)]; a copy is kept, in its own dtype.
+        data: the points [(n, *shape)]; a copy is kept, in its own dtype
+            (float64 for lists).
         var: the variance of the kernel, 0 by default: points, which have no density and no score
             until they are perturbed.
 
@@ -190,7 +191,8 @@ class Empirical(ClosedForm):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Empirical):
             return NotImplemented
-        return self._var == other._var and torch.equal(self.data, other.data.to(self.data.dtype))
+        same = torch.equal(self.data.double(), other.data.double())
+        return self._var == other._var and same
 
     def __hash__(self) -> int:
         return hash((tuple(self._data.shape), self._var))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdekit.catalogue import register
+from sdekit._catalogue import register
 from sdekit.targets._batchwise import tree_sum
 from sdekit.targets.base import ClosedForm, Draws, parameter
 from sdekit.targets.covariance import Covariances, Whitening
@@ -46,7 +46,7 @@ class _Density(NamedTuple):
     log_normalizer: float
 
 
-@register("target", "gaussian")
+@register("target", "gaussian", paper="arXiv:2011.13456, eq. 29")
 class Gaussian(ClosedForm):
     """The normal law N(mean, cov), eq. (1).
 

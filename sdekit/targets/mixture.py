@@ -16,7 +16,9 @@ and for two components, g = (m_1 - m_2) / 2v, this is
 
 Where components meet, the logits of (2) are large and nearly equal; those of (6) are small.
 
-Reference: arXiv:2011.13456, eq. 29; Bishop, Pattern Recognition and Machine Learning, section 9.2.
+References: Bishop, Pattern Recognition and Machine Learning, section 9.2; Song and Ermon,
+arXiv:1907.05600, section 3.2.2 (a mixture of unlike weights as the test of samplers); Song et al.,
+arXiv:2011.13456, eq. 29 for (4).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import samples
-from sdekit.catalogue import register
+from sdekit._catalogue import register
 from sdekit.errors import ConfigError, ShapeError
 from sdekit.targets._batchwise import logsumexp, softmax, tree_sum
 from sdekit.targets.base import ClosedForm, Draws, parameter
@@ -80,7 +82,7 @@ def _weights(value: object) -> np.ndarray:
     return weights if abs(total - 1) <= len(weights) * np.finfo(float).eps else weights / total
 
 
-@register("target", "gaussian_mixture")
+@register("target", "gaussian_mixture", paper="arXiv:1907.05600, section 3.2.2")
 class GaussianMixture(ClosedForm):
     """The law sum_k w_k N(m_k, C_k), eq. (1).
 
@@ -140,7 +142,7 @@ class GaussianMixture(ClosedForm):
         return cls(**{**default, **fields})
 
     @classmethod
-    def examples(cls) -> list[GaussianMixture]:
+    def examples(cls) -> list[Any]:
         """Mixtures of two and three components, of shared, unlike and full covariances."""
         return [
             cls([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0),
@@ -297,22 +299,29 @@ class GaussianMixture(ClosedForm):
         )
 
 
-@register("target", "tutorial", paper="the tutorial whose chain of 100 steps misses the weights")
-class Tutorial:
+@register("target", "tutorial", paper="a DDPM tutorial; after arXiv:1907.05600, section 3.2.2")
+class Tutorial(GaussianMixture):
     """The mixture 0.2 N((3, 3), I) + 0.8 N((-3, -3), I) of a well-known DDPM tutorial.
 
-    The name stands for a `GaussianMixture`: building one gives that, with its own spelling.
-
     Example:
-        >>> Tutorial()
-        gaussian_mixture(weights=[0.2, 0.8], means=[[3.0, 3.0], [-3.0, -3.0]], covs=1.0)
+        >>> Tutorial() == GaussianMixture([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
+        True
+        >>> Tutorial().perturbed(0.6, 0.64).means.tolist()
+        [[1.7999999999999998, 1.7999999999999998], [-1.7999999999999998, -1.7999999999999998]]
     """
 
-    def __new__(cls) -> GaussianMixture:  # type: ignore[misc]  # a name for an object of that class
-        """The mixture."""
-        return GaussianMixture([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
+    def __init__(self) -> None:
+        super().__init__([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
 
     @classmethod
-    def examples(cls) -> list[GaussianMixture]:
+    def from_fields(cls, **fields: Any) -> Tutorial:
+        """The mixture; it has no fields."""
+        return cls(**fields)
+
+    @classmethod
+    def examples(cls) -> list[Any]:
         """The mixture."""
         return [cls()]
+
+    def __repr__(self) -> str:
+        return "tutorial()"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import integer, number
-from sdekit.catalogue import register
+from sdekit._catalogue import register
 from sdekit.errors import ConfigError
 from sdekit.targets.base import Draws, Target
 
@@ -198,7 +198,7 @@ class Rings(_Figure):
         )
 
     def _draw(self, draws: Draws) -> Tensor:
-        radius = self.radius * (draws.index(self.rings) + 1) / self.rings
+        radius = self.radius * (draws.index(self.rings).double() + 1) / self.rings
         return _polar(2 * math.pi * draws.uniform(), radius) + self.noise * draws.normal(2)
 
 
@@ -245,6 +245,6 @@ class Pinwheel(_Figure):
     def _draw(self, draws: Draws) -> Tensor:
         blade, noise = draws.index(self.blades), draws.normal(2)
         r, s = 1 + self.radial_std * noise[:, 0], self.tangential_std * noise[:, 1]
-        angle = 2 * math.pi * blade / self.blades + self.rate * r.exp()
+        angle = 2 * math.pi * blade.double() / self.blades + self.rate * r.exp()
         # (r, s) as r along the turned axis and s along its normal
         return self.scale * (_polar(angle, r) + _polar(angle + math.pi / 2, s))

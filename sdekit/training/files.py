@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -24,8 +23,11 @@ from sdekit.errors import CheckpointError, RunLockedError
 __all__ = ["checkpoints", "clean", "locked", "name_of_step", "read", "regular", "write"]
 
 _STEP = re.compile(r"step-(\d{1,18})\.safetensors")
-_TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.sdekit-tmp", re.DOTALL)
+_TEMPORARY = re.compile(
+    r"\..+\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.sdekit-tmp", re.DOTALL
+)
 _LOCK = ".sdekit-lock"
+_PROBE = ".sdekit-probe"
 
 
 def _host() -> str:
@@ -51,8 +53,8 @@ def regular(path: Path, *, missing: bool) -> None:
         missing: whether it may also not exist.
 
     Raises:
-        CheckpointError: "unsafe": a link (symbolic, or a second name of a file), a folder, a pipe or
-            a device; "incompatible": not there, or not accessible.
+        CheckpointError: "unsafe": a link (symbolic, or a second name of a file), a folder, a pipe
+            or a device; "incompatible": not there, or not accessible.
     """
     try:
         found = path.lstat()
@@ -64,7 +66,9 @@ def regular(path: Path, *, missing: bool) -> None:
         raise CheckpointError(f"cannot look at {path}: {error}", kind="incompatible") from error
     if not stat.S_ISREG(found.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "not a regular file"
-        raise CheckpointError(f"{path} is {what}; a checkpoint must be a plain file", kind="unsafe")
+        raise CheckpointError(
+            f"{path} is {what}; a checkpoint must be a plain file", kind="unsafe"
+        )
     if found.st_nlink > 1:
         raise CheckpointError(
             f"{path} is one of {found.st_nlink} hard links to a file; copy it first", kind="unsafe"
@@ -170,16 +174,16 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.write(handle, f"pid {os.getpid()} on host {socket.gethostname()}".encode())
+            clean(folder, everything=True)
+            write(folder / _PROBE, b"probe")
+            (folder / _PROBE).unlink()
         except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise CheckpointError(f"cannot lock {folder}: {error}") from error
-            held = os.read(handle, 1000).decode(errors="replace").strip()
-            raise RunLockedError(f"{folder} is in use by another run: {held or 'unknown'}") from None
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        clean(folder, everything=True)
-        write(folder / ".sdekit-probe", b"")
-        (folder / ".sdekit-probe").unlink()
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                held = os.read(handle, 1000).decode(errors="replace").strip() or "unknown"
+                raise RunLockedError(f"{folder} is in use by another run: {held}") from None
+            raise CheckpointError(f"cannot lock {folder}: {error}") from error
         yield
     finally:
         os.close(handle)  # which releases the lock; the file stays: removing it would be a race

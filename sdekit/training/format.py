@@ -1,12 +1,12 @@
 r"""The bytes of a checkpoint: safetensors, with one JSON text beside the tensors and a digest.
 
     8 bytes    the length h of the header, little endian
-    h bytes    the header: {"__metadata__": {"sdekit": TEXT}, NAME: {dtype, shape, data_offsets}, ...}
+    h bytes    {"__metadata__": {"sdekit": TEXT}, NAME: {dtype, shape, data_offsets}, ...}
     the rest   the tensors, one after another, no gaps
 
 TEXT is a JSON object that begins with the SHA-256 of the whole file, computed with the digest's 64
-characters set to 0: a change of any bit is found. Nothing in the file is executed, and what could be
-(a pickle, or an archive that may hold one) is refused by its first bytes, under any name.
+characters set to 0: a change of any bit is found. Nothing in the file is executed, and what could
+be (a pickle, or an archive that may hold one) is refused by its first bytes, under any name.
 
 Reference: the safetensors format, https://github.com/huggingface/safetensors#format.
 """
@@ -55,7 +55,7 @@ def encode(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
         for name, tensor in tensors.items()
         if name not in empty
     }
-    content = {"sha256": _BLANK, "format": FORMAT, "empty": empty, **meta, "pad": ""}
+    content = {"sha256": _BLANK, "format": FORMAT, "empty": empty, "content": meta, "pad": ""}
     try:
         for pad in ("", " " * 8):
             content["pad"] = pad
@@ -66,7 +66,8 @@ def encode(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"the checkpoint's content cannot be stored: {error}") from error
     at = _digest_place(data)
-    assert at is not None
+    if at is None or int.from_bytes(data[:8], "little") > _HEADER_LIMIT:
+        raise CheckpointError(f"too much for one checkpoint: {len(tensors)} tensors")
     data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
     return bytes(data)
 
@@ -79,14 +80,14 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         name: the file's name, for messages.
 
     Raises:
-        CheckpointError: "unsafe": a pickle or an archive; "corrupt": damaged, cut short, or not what
-            was written; "incompatible": a safetensors file that sdekit did not write; "version":
+        CheckpointError: "unsafe": a pickle or an archive; "corrupt": damaged, cut short, or not
+            what was written; "incompatible": safetensors that sdekit did not write; "version":
             written by a newer sdekit.
     """
     if data[8:9] != b"{":
         if _may_execute(data):
             raise CheckpointError(
-                f"{name} is a pickle or an archive that may hold one: loading it could execute code, "
+                f"{name} is a pickle or may hold one: loading it could execute code, "
                 "and sdekit never does; checkpoints are safetensors",
                 kind="unsafe",
             )
@@ -109,16 +110,17 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise _corrupt(name, f"its format version is {shown(version)}")
     if version > FORMAT:
         raise CheckpointError(
-            f"{name} has format version {version}, and this sdekit reads up to {FORMAT}: upgrade it",
+            f"{name} has format version {version}; this sdekit reads up to {FORMAT}: upgrade it",
             kind="version",
         )
     try:
         tensors = safetensors.torch.load(data)
-        for key, (dtype, shape) in content.get("empty", {}).items():
+        for key, (dtype, shape) in content["empty"].items():
             tensors[key] = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+        meta = dict(content["content"])
     except Exception as error:  # whatever a valid digest over invalid content leads to
         raise _corrupt(name, str(error)) from error
-    return tensors, content
+    return tensors, meta
 
 
 def _corrupt(name: str, why: str) -> CheckpointError:

@@ -6,9 +6,9 @@ An entry is a class with `examples()`, registered under a kind and a name togeth
     class DDIM(Sampler): ...
 
 From then on it is in the command line, the tests, the benchmarks and the tables of the docs. The
-*spelling* of an object is `NAME` or `NAME(field=value, ...)` with literal values; it is the same on
-the command line, in TOML files, in checkpoints and in `repr`. Packages outside sdekit register by
-an entry point of the group `sdekit.plugins` that names a module to import.
+*spelling* of an object is `NAME` or `NAME(field=value, ...)` with literal values; it is the same
+on the command line, in TOML files, in checkpoints and in `repr`. Packages outside sdekit register
+by an entry point of the group `sdekit.plugins` that names a module to import.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def register(kind: str, name: str, *, paper: str = "") -> Callable[[T], T]:
     def decorate(cls: T) -> T:
         taken = _ENTRIES[kind].get(name)
         if taken is not None:
-            raise ConfigError(f"{kind} {name!r} is registered already, by {taken.cls.__qualname__}")
+            raise ConfigError(
+                f"{kind} {name!r} is registered already, by {taken.cls.__qualname__}"
+            )
         if not callable(getattr(cls, "examples", None)):
             raise ConfigError(f"{name}: {cls.__name__} needs a classmethod examples()")
         _check_signature(cls, name)
@@ -212,7 +214,9 @@ def spelling(thing: object) -> str:
     shown_fields = []
     for field in fields(thing):  # type: ignore[arg-type]  # only dataclasses are given this repr
         value = getattr(thing, field.name)
-        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        default = (
+            field.default_factory() if field.default_factory is not MISSING else field.default
+        )
         if field.repr and field.init and (field.name not in quiet or value != default):
             shown_fields.append(f"{field.name}={_literal(value)}")
     name = getattr(thing, "catalogue_name", type(thing).__name__)

@@ -1,0 +1,158 @@
+"""Properties 19 to 21: every eta has the same marginals; eta = 0, 1 are the known ones; there and back."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import EVERY, MIXTURES, every_mixture, every_sde, smooth_times
+from support import assert_close
+from test_sde_fokker_planck import SOLVED, residual
+
+from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
+
+
+def exact_score(sde, law):
+    def score(x, t):
+        t = torch.as_tensor(t).expand(len(x))
+        return law.score(x, sde.alpha(t), sde.var(t))
+
+    return score
+
+
+def family_residual(sde, law, process, t):
+    """Fokker-Planck of a process that runs the other way where its direction is -1."""
+    g2 = process.diffusion(t).square()
+    return residual(sde, law, t, drift=process.drift, g2=g2, direction=process.direction)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0, 2.0])
+@every_mixture
+@every_sde
+def test_same_marginals_for_every_eta(sde, law, eta):
+    """Property 19."""
+    process = sde.reverse(exact_score(sde, law), eta=eta)
+    assert process.direction == -1
+    assert float(family_residual(sde, law, process, smooth_times(sde, 30)).max()) <= SOLVED
+
+
+@given(key=st.sampled_from(sorted(EVERY)), eta=st.floats(0, 2), again=st.floats(0, 2))
+def test_reversed_twice_has_the_marginals_too(key, eta, again):
+    """The reverse of a reverse, with any two etas, runs forward with the same marginals."""
+    sde, law = EVERY[key], MIXTURES["1d"]
+    score = exact_score(sde, law)
+    process = sde.reverse(score, eta=eta).reverse(score, eta=again)
+    assert process.direction == 1
+    assert float(family_residual(sde, law, process, smooth_times(sde, 12)).max()) <= SOLVED
+
+
+@every_sde
+def test_known_members(sde):
+    """Property 20: eta = 1 is Anderson's drift f - g^2 s with g; eta = 0 the flow f - g^2 s/2, no noise."""
+    law = MIXTURES["2d"]
+    score, t = exact_score(sde, law), smooth_times(sde)
+    x = law.points(sde.alpha(t), sde.var(t))
+    f, g, s = sde.drift(x, t), sde.diffusion(t), score(x, t)
+    anderson = sde.reverse(score)
+    scale = (f.abs() + g.square()[:, None] * s.abs()).max()
+    assert anderson.eta == 1.0
+    assert_close(anderson.drift(x, t), f - g.square()[:, None] * s, tol=1e-13, scale=float(scale))
+    assert torch.equal(anderson.diffusion(t), g)
+    flow = sde.reverse(score, eta=0.0)
+    expected = f - 0.5 * g.square()[:, None] * s
+    assert_close(flow.drift(x, t), expected, tol=1e-13, scale=float(scale))
+    assert float(flow.diffusion(t).abs().max()) == 0.0
+    half = sde.reverse(score, eta=0.5)
+    assert_close(half.drift(x, t), f - 0.625 * g.square()[:, None] * s, tol=1e-13, scale=float(scale))
+    assert_close(half.diffusion(t), 0.5 * g, tol=1e-15)
+
+
+@every_sde
+def test_reverse_of_reverse_is_forward(sde):
+    """Property 21, for any function in the place of the score."""
+    t = smooth_times(sde)
+    x = torch.linspace(-2, 2, 3 * len(t), dtype=torch.float64).reshape(-1, 3)
+
+    def score(x, t):
+        return torch.sin(x) - 1
+
+    back = sde.reverse(score).reverse(score)
+    size = float(sde.diffusion(t).square().max()) * 2 + float(sde.drift(x, t).abs().max())
+    assert_close(back.drift(x, t), sde.drift(x, t), tol=1e-14, scale=size)
+    assert torch.equal(back.diffusion(t), sde.diffusion(t))
+    assert (back.direction, back.t_min, back.t_max) == (1, sde.t_min, sde.t_max)
+
+
+@every_sde
+def test_shapes_and_prior(sde):
+    """A reverse process keeps shape and dtype, and starts from the prior of what it reverses."""
+    process = sde.reverse(lambda x, t: -x, eta=0.7)
+    t = smooth_times(sde)[:2]
+    for x in (torch.ones(2, 3), torch.ones(2, 1, 2, 2, dtype=torch.float64)):
+        for at in (t, float(t[0]), t.reshape(2, *[1] * (x.ndim - 1))):
+            assert (process.drift(x, at).shape, process.drift(x, at).dtype) == (x.shape, x.dtype)
+    draws = [
+        each.prior_sample((2, 2), generator=torch.Generator().manual_seed(1)) for each in (sde, process)
+    ]
+    assert torch.equal(*draws)
+    assert torch.equal(process.prior_log_prob(draws[0]), sde.prior_log_prob(draws[0]))
+    assert (process.t_min, process.t_max) == (sde.t_min, sde.t_max)
+
+
+def test_wrong_members_are_seen():
+    """The check has teeth: (1 + eta)/2, eta^2 g, no half, and the forward sign leave residuals."""
+    sde, law, eta = EVERY["vp-0"], MIXTURES["1d"], 0.5
+    score, t = exact_score(sde, law), smooth_times(sde)
+
+    def drift_with(weight):
+        return lambda x, t: sde.drift(x, t) - (weight * sde.diffusion(t).square())[:, None] * score(x, t)
+
+    g2 = sde.diffusion(t).square()
+    right = residual(sde, law, t, drift=drift_with((1 + eta**2) / 2), g2=eta**2 * g2, direction=-1)
+    assert float(right.max()) <= SOLVED
+    for weight, noise in [
+        ((1 + eta) / 2, eta**2),
+        ((1 + eta**2) / 2, eta**4),
+        (1 + eta**2, eta**2),
+        (-(1 + eta**2) / 2, eta**2),
+    ]:
+        wrong = residual(sde, law, t, drift=drift_with(weight), g2=noise * g2, direction=-1)
+        assert float(wrong.max()) > 1e6 * SOLVED
+
+
+@pytest.mark.parametrize(
+    ("score", "eta", "error", "words"),
+    [
+        (lambda x, t: -x, -0.1, ConfigError, ["eta", "-0.1"]),
+        (lambda x, t: -x, float("nan"), ConfigError, ["eta", "nan"]),
+        (lambda x, t: -x, "1", DtypeError, ["eta", "1"]),
+        (None, 1.0, DtypeError, ["score", "None"]),
+    ],
+)
+def test_bad_arguments(score, eta, error, words):
+    with pytest.raises(error) as caught:
+        EVERY["vp-0"].reverse(score, eta=eta)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("score", "error", "words"),
+    [
+        (lambda x, t: None, ModelError, ["score", "NoneType"]),
+        (lambda x, t: (-x,), ModelError, ["score", "tuple"]),
+        (lambda x, t: -x[:, :1], ShapeError, ["score", "(2, 3)", "(2, 1)"]),
+        (lambda x, t: x.sum(), ShapeError, ["score", "(2, 3)", "()"]),
+    ],
+)
+def test_bad_scores(score, error, words):
+    process = EVERY["vp-0"].reverse(score)
+    with pytest.raises(error) as caught:
+        process.drift(torch.ones(2, 3), 0.5)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_missing_attributes_are_attribute_errors():
+    process = EVERY["vp-0"].reverse(lambda x, t: -x)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = process.nothing
+    with pytest.raises(AttributeError):
+        process.eta = 0.0

@@ -1,0 +1,88 @@
+"""`t_from_log_snr` inverts `log_snr` on every SDE, also on one that has only its two primitives."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from strategies import EPS, EVERY, every_sde, f64, sdes, smooth_times, times
+from support import assert_close
+
+from sdekit.errors import DtypeError, TimeError
+
+
+def error(sde, t):
+    """|t' - t| over t, in units of 8 ulp of the log-SNR (and of log alpha) times the condition."""
+    log_snr = sde.log_snr(t)
+    rate = sde.g2(t) / sde.var(t)  # -d log_snr/dt
+    back = sde.t_from_log_snr(log_snr)
+    ill = 1 + (1 + log_snr.abs() + 2 * sde.log_alpha(t).abs()) / (rate * t)
+    return (back - t).abs() / (16 * EPS * ill * t)
+
+
+@every_sde
+def test_round_trip(sde):
+    t = torch.cat([smooth_times(sde, 40, low=1e-9), f64([sde.t_max])])
+    assert float(error(sde, t).max()) <= 1
+
+
+@given(sde=sdes(), data=st.data())
+def test_round_trip_of_drawn_sdes(sde, data):
+    t = data.draw(times(sde, 3), label="t")
+    assert float(error(sde, t).max()) <= 1
+
+
+@every_sde
+def test_other_way_round(sde):
+    """log_snr(t_from_log_snr(y)) = y."""
+    low, high = float(sde.log_snr(sde.t_max)), float(sde.log_snr(1e-6 * sde.t_max))
+    y = torch.linspace(low, high, 9, dtype=torch.float64)
+    assert_close(sde.log_snr(sde.t_from_log_snr(y)), y, tol=1e-10)
+
+
+@every_sde
+def test_ends(sde):
+    high = float(sde.log_snr(0.0))
+    assert float(sde.t_from_log_snr(high)) == pytest.approx(0.0, abs=1e-300 if high > 1e300 else 1e-13)
+    assert float(sde.t_from_log_snr(sde.log_snr(sde.t_max))) == pytest.approx(sde.t_max, rel=1e-9)
+    assert float(sde.t_from_log_snr(float("inf"))) == 0.0 if high > 1e300 else True
+    for beyond in (float(sde.log_snr(sde.t_max)) - 1.0, float("nan"), -float("inf")):
+        with pytest.raises(TimeError, match="log_snr"):
+            sde.t_from_log_snr(beyond)
+    if high < 1e300:
+        with pytest.raises(TimeError, match="log_snr"):
+            sde.t_from_log_snr(high + 1.0)
+
+
+@every_sde
+def test_shape_and_dtype(sde):
+    t = smooth_times(sde)[:6]
+    y = sde.log_snr(t)
+    flat = sde.t_from_log_snr(y)
+    assert torch.equal(sde.t_from_log_snr(y.reshape(2, 3)), flat.reshape(2, 3))
+    assert sde.t_from_log_snr(y[2]).shape == ()
+    assert_close(sde.t_from_log_snr(y[2]), flat[2], tol=1e-14)
+    alone = sde.t_from_log_snr(float(y[2]))  # a float keeps its 53 bits
+    assert alone.dtype == torch.float64
+    assert float(alone) == float(sde.t_from_log_snr(y[2]))
+    assert sde.t_from_log_snr(y[:0]).shape == (0,)
+    narrow = sde.t_from_log_snr(y.float())
+    assert narrow.dtype == torch.float32
+    ends = sde.log_snr(torch.tensor([sde.t_max], dtype=torch.float32))
+    assert float(sde.t_from_log_snr(ends)) == pytest.approx(sde.t_max, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", ["1", None, True, 1j, torch.tensor(3), [0.5]])
+def test_wrong_types(bad):
+    with pytest.raises(DtypeError, match="log_snr"):
+        EVERY["vp-0"].t_from_log_snr(bad)
+
+
+@pytest.mark.parametrize("key", ["vp-0", "vp-1", "sub_vp-0", "ve-0", "edm-0", "flow-0", "cosine-0", "cosine-1", "ddpm-1"])
+def test_closed_forms_are_differentiable(key):
+    """dt/d log_snr = -var/g^2, by autograd through the inverse; and vmap."""
+    sde = EVERY[key]
+    t = smooth_times(sde, 8, low=1e-3)
+    y = sde.log_snr(t).requires_grad_()
+    (slope,) = torch.autograd.grad(sde.t_from_log_snr(y).sum(), y)
+    assert_close(slope / (-sde.var(t) / sde.g2(t)), torch.ones_like(t), tol=1e-8)
+    assert_close(torch.vmap(sde.t_from_log_snr)(y.detach()), t, tol=1e-10)
