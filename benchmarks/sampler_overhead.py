@@ -176,7 +176,8 @@ def main() -> None:
                 rows.append(row)
                 table.add_row(
                     row["sampler"], str(batch), f"{row['bare_us']:.1f}", f"{row['ours_us']:.1f}",
-                    f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})", f"{row['reach']:.1f}",
+                    f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})",
+                    f"{row['reach']:.1f}",
                 )  # fmt: skip
     Console(width=150).print(table)
     if args.json:

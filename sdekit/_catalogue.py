@@ -1,4 +1,4 @@
-"""One catalogue of everything that has a name: SDEs, targets, samplers, grids, weightings, metrics.
+"""One catalogue of everything that has a name: SDEs, targets, samplers, grids, weightings, ...
 
 An entry is a class with `examples()`, registered under a kind and a name together with its source:
 
@@ -146,8 +146,8 @@ def _check_signature(cls: type, name: str) -> None:
                 inspect.signature(override).bind(*positional)
             except TypeError:
                 raise ConfigError(
-                    f"{name}: {cls.__name__}.{method}{inspect.signature(override)} does not accept "
-                    f"the arguments ({', '.join(p.name for p in positional)})"
+                    f"{name}: {cls.__name__}.{method}{inspect.signature(override)} does not "
+                    f"accept the arguments ({', '.join(p.name for p in positional)})"
                 ) from None
 
 
@@ -196,7 +196,7 @@ def register(kind: str, name: str, *, paper: str = "") -> Callable[[T], T]:
         _check_signature(cls, name)
         cls.catalogue_name = name  # type: ignore[attr-defined]
         if is_dataclass(cls) and cls.__dataclass_params__.repr:  # type: ignore[attr-defined]
-            cls.__repr__ = spelling  # type: ignore[method-assign,assignment]
+            cls.__repr__ = spelling  # type: ignore[method-assign]
         _ENTRIES[kind][name] = Entry(kind, name, cls, paper)
         return cls
 
@@ -209,7 +209,7 @@ def _literal(value: object) -> str:
 
 
 def spelling(thing: object) -> str:
-    """`name(field=value, ...)`; a field that the class calls quiet only where it is not default."""
+    """`name(field=value, ...)`; fields that the class calls quiet only where not default."""
     quiet = getattr(thing, "quiet_fields", ())
     shown_fields = []
     for field in fields(thing):  # type: ignore[arg-type]  # only dataclasses are given this repr

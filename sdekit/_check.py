@@ -172,15 +172,14 @@ def keywords(cls: type, given: Iterable[str]) -> None:
     if is_dataclass(cls):
         allowed = {field.name for field in fields(cls) if field.init}
     else:
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        parameters = inspect.signature(cls).parameters.values()
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return
-        allowed = {p.name for p in parameters} - {"self"}
+        allowed = {p.name for p in parameters}
     for name in given:
         if name not in allowed:
-            raise TypeError(
-                f"{cls.__name__} has no field {name!r}; {nearest(name, allowed) if allowed else ''}"
-            )
+            hint = nearest(name, allowed) if allowed else "it has none"
+            raise TypeError(f"{cls.__name__} has no field {name!r}; {hint}")
 
 
 class Checked:

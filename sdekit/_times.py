@@ -17,7 +17,9 @@ from torch import Tensor
 from sdekit._check import readable, same_device, shown
 from sdekit.errors import DtypeError, ShapeError, TimeError
 
-Time = float | Tensor
+# A float or a tensor where a schedule is called, a float64 tensor inside one: `schedule` makes it so,
+# and the one annotation serves both sides.
+Time = Any
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -100,15 +102,15 @@ def _shaped(result: Any, method: Callable[..., Any], owner: Any, times: Sequence
     for part in result if isinstance(result, tuple) else (result,):
         if not isinstance(part, Tensor):
             raise DtypeError(
-                f"{type(owner).__name__}.{method.__name__} must return a tensor of the shape of t, got "
-                f"{type(part).__name__}; a constant is torch.full_like(t, value)"
+                f"{type(owner).__name__}.{method.__name__} must return a tensor of the shape "
+                f"of t, got {type(part).__name__}; a constant is torch.full_like(t, value)"
             )
         if len(times) > 1 or part.shape != times[0].shape:
             expected = torch.broadcast_shapes(*(t.shape for t in times))
             if part.shape != expected:
                 raise ShapeError(
-                    f"{type(owner).__name__}.{method.__name__} must return shape {tuple(expected)}, "
-                    f"the shape of t, got {tuple(part.shape)}"
+                    f"{type(owner).__name__}.{method.__name__} must return shape "
+                    f"{tuple(expected)}, the shape of t, got {tuple(part.shape)}"
                 )
     return result
 
@@ -137,7 +139,7 @@ def expand_like(c: Tensor, x: Tensor, name: str = "t") -> Tensor:
     trailing = (1,) * (x.ndim - 1)
     if c.shape[0] not in (1, x.shape[0]) or tuple(c.shape[1:]) not in ((), trailing):
         raise ShapeError(
-            f"{name} must have shape (), ({x.shape[0]},) or ({x.shape[0]}, 1, ..., 1) for a batch of "
-            f"{x.shape[0]}, got {tuple(c.shape)}"
+            f"{name} must have shape (), ({x.shape[0]},) or ({x.shape[0]}, 1, ..., 1) for a batch "
+            f"of {x.shape[0]}, got {tuple(c.shape)}"
         )
     return c.to(x.dtype).reshape(c.shape[0], *trailing)

@@ -1,6 +1,6 @@
 """Hypothesis strategies for SDEs and times, the SDEs that every test runs over, an exact density.
 
-Strategies draw shrink-friendly parameters: a rate and a ratio rather than two ends and an assumption.
+Strategies draw shrink-friendly parameters: one end and a ratio, not two ends and an assumption.
 The odd but valid SDEs (`ODD`) must pass whatever the catalogue's own examples pass.
 """
 

@@ -1,4 +1,4 @@
-"""Property 30, B9: index and time of a chain are a bijection for every N, float32 times included."""
+"""Property 30, B9: index and time of a chain are a bijection for every N, also in float32."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ BETA = torch.full((10_000,), 1e-4, dtype=torch.float64)
 
 
 def broken_nodes(n):
-    """How many nodes do not come back: by index, by float32 index, by the model's time, by interval."""
+    """How many nodes do not come back: by index, model time or interval; in float64, float32."""
     chain = DDPM(BETA[:n])
     i = torch.arange(n + 1)
     t = chain.time(i)
@@ -40,7 +40,7 @@ def test_bijection_for_every_n():
 
 
 def test_peer_bug_6_truncated_index():
-    """score_sde: (t (N - 1)).long() on linspace(1, eps, N); 1000 of 2000 indices are one too high."""
+    """score_sde: (t (N - 1)).long() on linspace(1, eps, N): 1000 of 2000 indices are off by one."""
     n = 2000
     grid = torch.linspace(1, 1e-3, n)
     index = (grid * (n - 1)).long()
@@ -107,7 +107,9 @@ def test_coefficients_beside_a_node():
     chain = DDPM([0.3, 0.01, 0.2])
     for node, before, after in ((1 / 3, 0, 1), (2 / 3, 1, 2)):
         sides = chain.f(f64([node - 1e-9, node, node + 1e-9])) / 1.5
-        assert torch.allclose(sides, torch.log1p(-chain.betas[[before, before, after]]), rtol=1e-14)
+        assert torch.allclose(
+            sides, torch.log1p(-chain.betas[[before, before, after]]), rtol=1e-14
+        )
         t = f64([node - 2e-7, node - 1e-7, node, node + 1e-7, node + 2e-7])
         falls = chain.log_alpha(t).diff() / 1e-7
         expected = chain.f(f64([node - 1e-3] * 2 + [node + 1e-3] * 2))
@@ -137,9 +139,14 @@ def test_align_moves_to_the_nearest_free_node():
 
 
 def test_align_a_users_grid():
-    """Rounded to nodes; a collapse names both times; more steps than nodes is a ConfigError (B5)."""
+    """Rounded to nodes; a collapse names both times; too many steps is a ConfigError (B5)."""
     chain = DDPM(BETA[:10])
-    assert chain.index(chain.align(f64([1.0, 0.52, 0.24, 0.0]), keep=False)).tolist() == [10, 5, 2, 0]
+    assert chain.index(chain.align(f64([1.0, 0.52, 0.24, 0.0]), keep=False)).tolist() == [
+        10,
+        5,
+        2,
+        0,
+    ]
     with pytest.raises(TimeError, match=r"grid\[1\] = 0\.31 .*grid\[2\] = 0\.3 .*3/10"):
         chain.align(f64([1.0, 0.31, 0.3, 0.0]), keep=False)
     for keep in (True, False):
@@ -184,7 +191,11 @@ def test_one_step_chain():
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"schedule": "liner"}, ConfigError, ["schedule", "liner", "'linear'", "cosine", "sigmoid"]),
+        (
+            {"schedule": "liner"},
+            ConfigError,
+            ["schedule", "liner", "'linear'", "cosine", "sigmoid"],
+        ),
         ({"schedule": 3}, DtypeError, ["schedule", "3"]),
         ({"n": 0}, ConfigError, ["n must be", ">= 1", "0"]),
         ({"n": -5}, ConfigError, ["n must be", "-5"]),

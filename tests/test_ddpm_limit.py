@@ -1,4 +1,4 @@
-"""Properties 27 and 28: a chain tends to the VP SDE, at rate 1/N, and so does its ancestral step."""
+"""Properties 27 and 28: a chain tends to the VP SDE at rate 1/N; so does its ancestral step."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,9 @@ def alpha_bar_gap(sde, chain):
     return float((chain.alphas_bar - sde.alpha(t).square()).abs().max())
 
 
-@pytest.mark.parametrize("sde", [VPSDE(), VPSDE(beta_min=2.0, beta_max=2.0), VPSDE(beta_max=5.0)], ids=repr)
+@pytest.mark.parametrize(
+    "sde", [VPSDE(), VPSDE(beta_min=2.0, beta_max=2.0), VPSDE(beta_max=5.0)], ids=repr
+)
 def test_alpha_bar_tends_to_alpha_squared(sde):
     """Property 27: rate at least 0.9, and the limit itself by extrapolation."""
     gaps = [alpha_bar_gap(sde, sde.discretize(n)) for n in NS]
@@ -60,7 +62,7 @@ def test_peer_bug_7_betas_of_another_number_of_steps():
 
 
 def step_gaps(sde, n, t=0.5):
-    """Ancestral against reverse Euler-Maruyama over one step t -> t - 1/n, as coefficients of x and s.
+    """Ancestral against reverse Euler-Maruyama over one step, as coefficients of x and s.
 
     Ancestral: the posterior's mean with x_0 = (x + var s)/alpha. Reverse EM: x - (f x - g^2 s)/n.
     """
@@ -96,7 +98,9 @@ def test_ancestral_mean_is_the_papers():
         assert float(posterior.x_t) + float(posterior.x_0) / alpha == pytest.approx(
             (1 - beta) ** -0.5, rel=1e-12
         )
-        assert float(posterior.x_0) * var / alpha == pytest.approx(beta * (1 - beta) ** -0.5, rel=1e-10)
+        assert float(posterior.x_0) * var / alpha == pytest.approx(
+            beta * (1 - beta) ** -0.5, rel=1e-10
+        )
 
 
 def test_peer_bug_5_dt_of_another_grid():

@@ -1,4 +1,4 @@
-"""FAULTS.md A, B, C and D for SDEs: bad input gets the right error, which names argument and value."""
+"""FAULTS.md A, B, C and D for SDEs: bad input gets an error that names argument and value."""
 
 import fractions
 import math
@@ -18,7 +18,7 @@ from sdekit.errors import (
     ShapeError,
     TimeError,
 )
-from sdekit.sde import DDPM, EDM, VESDE, CosineSDE, FlowSDE, SubVPSDE, VPSDE
+from sdekit.sde import DDPM, EDM, VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 
 nan, inf = math.nan, math.inf
 
@@ -41,18 +41,42 @@ CONSTRUCTORS = [
         for case in [
             ("A1", cls, {"beta_min": -1}, ConfigError, ["beta_min", ">= 0", "-1"]),
             ("A1", cls, {"beta_max": -1, "beta_min": 0}, ConfigError, ["beta_max", ">= 0", "-1"]),
-            ("A2", cls, {"beta_min": 20, "beta_max": 0.1}, ConfigError, ["beta_min <= beta_max", "swap", 20, 0.1]),
+            (
+                "A2",
+                cls,
+                {"beta_min": 20, "beta_max": 0.1},
+                ConfigError,
+                ["beta_min <= beta_max", "swap", 20, 0.1],
+            ),
             ("A3", cls, {"beta_min": nan}, ConfigError, ["beta_min", "finite", "nan"]),
             ("A3", cls, {"beta_max": inf}, ConfigError, ["beta_max", "finite", "inf"]),
             ("A3", cls, {"beta_max": 10**400}, ConfigError, ["beta_max", "finite"]),
-            ("A7", cls, {"beta_min": 0, "beta_max": 0}, ConfigError, ["beta_min", "degenerate", "no noise"]),
+            (
+                "A7",
+                cls,
+                {"beta_min": 0, "beta_max": 0},
+                ConfigError,
+                ["beta_min", "degenerate", "no noise"],
+            ),
             ("A8", cls, {"beta_min": "a"}, DtypeError, ["beta_min", "'a'"]),
             ("A8", cls, {"beta_min": None}, DtypeError, ["beta_min", "None"]),
             ("A8", cls, {"beta_max": True}, DtypeError, ["beta_max", "True"]),
             ("A8", cls, {"beta_max": np.bool_(True)}, DtypeError, ["beta_max", "True"]),
             ("A8", cls, {"beta_max": 1j}, DtypeError, ["beta_max", "1j"]),
-            ("A8", cls, {"beta_max": torch.tensor(2.0, requires_grad=True)}, DtypeError, ["beta_max", "gradient"]),
-            ("A8", cls, {"beta_max": torch.tensor([2.0])}, DtypeError, ["beta_max", "0 dimensions"]),
+            (
+                "A8",
+                cls,
+                {"beta_max": torch.tensor(2.0, requires_grad=True)},
+                DtypeError,
+                ["beta_max", "gradient"],
+            ),
+            (
+                "A8",
+                cls,
+                {"beta_max": torch.tensor([2.0])},
+                DtypeError,
+                ["beta_max", "0 dimensions"],
+            ),
             ("A8", cls, {"beta_max": torch.tensor(True)}, DtypeError, ["beta_max"]),
             ("A8", cls, {"beta_max": torch.tensor(1j)}, DtypeError, ["beta_max"]),
             ("A13", cls, {"beta_mim": 0.1}, TypeError, ["beta_mim", "'beta_min'"]),
@@ -64,10 +88,22 @@ CONSTRUCTORS = [
         for case in [
             ("A4", cls, {"sigma_min": 0}, ConfigError, ["sigma_min", "> 0", "0"]),
             ("A4", cls, {"sigma_min": 1e-200}, ConfigError, ["sigma_min", "1e-18", "1e-200"]),
-            ("A5", cls, {"sigma_min": 50, "sigma_max": 0.01}, ConfigError, ["sigma_min < sigma_max", "swap", 50, 0.01]),
+            (
+                "A5",
+                cls,
+                {"sigma_min": 50, "sigma_max": 0.01},
+                ConfigError,
+                ["sigma_min < sigma_max", "swap", 50, 0.01],
+            ),
             ("A6", cls, {"sigma_min": -1}, ConfigError, ["sigma_min", "> 0", "-1"]),
             ("A6", cls, {"sigma_max": -1}, ConfigError, ["sigma_max", "> 0", "-1"]),
-            ("A7", cls, {"sigma_min": 2, "sigma_max": 2}, ConfigError, ["sigma_min", "degenerate", "2"]),
+            (
+                "A7",
+                cls,
+                {"sigma_min": 2, "sigma_max": 2},
+                ConfigError,
+                ["sigma_min", "degenerate", "2"],
+            ),
             ("A8", cls, {"sigma_max": "b"}, DtypeError, ["sigma_max", "'b'"]),
             ("A10", cls, {"sigma_max": 1e30}, ConfigError, ["sigma_max", "1e+18", "1e+30"]),
             ("A13", cls, {"sigma": 3}, TypeError, ["sigma", "sigma_m"]),
@@ -114,7 +150,14 @@ def test_constructors(cls, fields, error, words):
 
 def test_a8_what_counts_as_a_number():
     """Ints, NumPy scalars, fractions and 0-d tensors are parameters; they become plain floats."""
-    for value in (2, np.float32(2), np.int64(2), fractions.Fraction(2), torch.tensor(2), torch.tensor(2.0)):
+    for value in (
+        2,
+        np.float32(2),
+        np.int64(2),
+        fractions.Fraction(2),
+        torch.tensor(2),
+        torch.tensor(2.0),
+    ):
         sde = VPSDE(beta_min=value)
         assert (type(sde.beta_min), sde.beta_min) == (float, 2.0)
     assert VPSDE(beta_min=np.float32(2)) == VPSDE(beta_min=2)
@@ -146,7 +189,9 @@ def test_a11_alpha_underflows():
 
 
 @pytest.mark.parametrize("n", [0, -5, 2.5, True, "10", None])
-@pytest.mark.parametrize("build", [DDPM.linear, DDPM.cosine, DDPM.sigmoid, DDPM.scaled_linear, VPSDE().discretize])
+@pytest.mark.parametrize(
+    "build", [DDPM.linear, DDPM.cosine, DDPM.sigmoid, DDPM.scaled_linear, VPSDE().discretize]
+)
 def test_a12_number_of_steps(build, n):
     raises(ConfigError, ["n must be an int >= 1", n], build, n)
 
@@ -220,7 +265,13 @@ def test_c9_wrong_order(sde):
     low, high = (0.25 * sde.t_max, 0.75 * sde.t_max)
     for method in (sde.transition, sde.posterior):
         raises(TimeError, ["s <= t", f"s = {high!r}", f"t = {low!r}"], method, high, low)
-        raises(TimeError, ["s <= t", f"s = {high!r}", f"t = {low!r}"], method, f64([low, high]), f64(low))
+        raises(
+            TimeError,
+            ["s <= t", f"s = {high!r}", f"t = {low!r}"],
+            method,
+            f64([low, high]),
+            f64(low),
+        )
 
 
 # D: samples -------------------------------------------------------------------------------------
@@ -236,7 +287,17 @@ def calls(sde):
     }
 
 
-KEYS = ["vp-0", "sub_vp-0", "ve-0", "edm-0", "cosine-0", "flow-0", "ddpm-0", "two_lambdas", "plain_ou"]
+KEYS = [
+    "vp-0",
+    "sub_vp-0",
+    "ve-0",
+    "edm-0",
+    "cosine-0",
+    "flow-0",
+    "ddpm-0",
+    "two_lambdas",
+    "plain_ou",
+]
 every_call = pytest.mark.parametrize("call", ["drift", "perturb", "reverse.drift"])
 every_key = pytest.mark.parametrize("key", KEYS)
 
@@ -247,7 +308,9 @@ def test_d2_d3_shapes_of_t(key, call):
     function = calls(EVERY[key])[call]
     x = torch.ones(4, 3)
     for shape in [(3,), (5,), (0,), (1, 4), (4, 3), (4, 1, 1), (1, 1, 4)]:
-        raises(ShapeError, ["t must have shape", "(4,)", shape], function, x, torch.full(shape, 0.5))
+        raises(
+            ShapeError, ["t must have shape", "(4,)", shape], function, x, torch.full(shape, 0.5)
+        )
     for shape in [(), (4,), (1,), (4, 1), (1, 1)]:
         assert function(x, torch.full(shape, 0.5)).shape == (4, 3)
 
@@ -280,13 +343,19 @@ def test_d5_to_d7_d10_d11_wrong_samples(key, call):
 @every_call
 @every_key
 def test_d9_devices(key, call):
-    """On the meta device: a tensor of times elsewhere is refused, one value on the CPU goes anywhere."""
+    """Times on another device are refused; one value on the CPU goes anywhere."""
     function = calls(EVERY[key])[call]
     there, here = torch.ones(4, 3, device="meta"), torch.ones(4, 3)
     if call != "perturb":
         raises(DeviceError, ["x", "t", "meta", "cpu"], function, there, torch.full((4,), 0.5))
         assert function(there, 0.5).device.type == "meta"
-        raises(DeviceError, ["x", "t", "meta", "cpu"], function, here, torch.tensor(0.5, device="meta"))
+        raises(
+            DeviceError,
+            ["x", "t", "meta", "cpu"],
+            function,
+            here,
+            torch.tensor(0.5, device="meta"),
+        )
     else:
         raises(DeviceError, ["noise", "x0", "meta", "cpu"], function, there, 0.5)
 
@@ -305,7 +374,9 @@ def test_noise_of_another_kind(key):
     sde, x = EVERY[key], torch.ones(4, 3)
     raises(ShapeError, ["noise", "(4, 3)", "(4, 2)"], sde.perturb, x, 0.5, torch.zeros(4, 2))
     raises(ShapeError, ["noise", "(4, 3)", "(1, 3)"], sde.perturb, x, 0.5, torch.zeros(1, 3))
-    raises(DtypeError, ["noise", "int64"], sde.perturb, x, 0.5, torch.zeros(4, 3, dtype=torch.int64))
+    raises(
+        DtypeError, ["noise", "int64"], sde.perturb, x, 0.5, torch.zeros(4, 3, dtype=torch.int64)
+    )
     raises(DtypeError, ["noise", "NoneType"], sde.perturb, x, 0.5, None)
     assert sde.perturb(x, 0.5, torch.zeros(4, 3, dtype=torch.float64)).dtype == torch.float32
 
@@ -321,7 +392,12 @@ def test_noise_of_another_kind(key):
         ((2, 2), {"dtype": torch.complex64}, DtypeError, ["dtype", "complex64"]),
         ((2, 2), {"dtype": float}, DtypeError, ["dtype", "float"]),
         ((2, 2), {"generator": 3}, DtypeError, ["generator", "3"]),
-        ((2, 2), {"generator": np.random.default_rng(0)}, DtypeError, ["generator", "torch.Generator"]),
+        (
+            (2, 2),
+            {"generator": np.random.default_rng(0)},
+            DtypeError,
+            ["generator", "torch.Generator"],
+        ),
     ],
 )
 @pytest.mark.parametrize("key", ["vp-0", "ve-0"])

@@ -97,9 +97,12 @@ def test_every_int_is_a_seed(seed):
 
 
 def test_seeds_differ():
-    seeds = [0, 1, -1, 2, 2**32, -(2**32), 2**32 + 1, 2**63 - 1, 2**63, 2**64, -(2**64), 2**96]
-    first = torch.stack([drawn(seed, 8).flatten() for seed in seeds])
-    assert len(torch.unique(first, dim=0)) == len(seeds)
+    """In every draw of every block, and -300 from 301: signs and lengths count."""
+    big = [2**32, -(2**32), 2**32 + 1, 2**63 - 1, -(2**63), 2**63, 2**64, -(2**64), 2**96]
+    seeds = [*range(-400, 400), *big]
+    first = torch.stack([drawn(seed, 4, draws=5).flatten() for seed in seeds])
+    for draw in first.reshape(len(seeds), 5, -1).unbind(1):
+        assert len(torch.unique(draw, dim=0)) == len(seeds)
 
 
 @pytest.mark.parametrize("seed", ["7", 1.5, 1.0, True, [1], torch.tensor(1.0), object()])

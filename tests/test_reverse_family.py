@@ -1,4 +1,4 @@
-"""Properties 19 to 21: every eta has the same marginals; eta = 0, 1 are the known ones; there and back."""
+"""Properties 19 to 21: every eta keeps the marginals; eta = 0, 1 are the known ones; and back."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_reversed_twice_has_the_marginals_too(key, eta, again):
 
 @every_sde
 def test_known_members(sde):
-    """Property 20: eta = 1 is Anderson's drift f - g^2 s with g; eta = 0 the flow f - g^2 s/2, no noise."""
+    """Property 20: eta = 1 is Anderson's f - g^2 s with g; eta = 0 the flow f - g^2 s/2."""
     law = MIXTURES["2d"]
     score, t = exact_score(sde, law), smooth_times(sde)
     x = law.points(sde.alpha(t), sde.var(t))
@@ -62,7 +62,9 @@ def test_known_members(sde):
     assert_close(flow.drift(x, t), expected, tol=1e-13, scale=float(scale))
     assert float(flow.diffusion(t).abs().max()) == 0.0
     half = sde.reverse(score, eta=0.5)
-    assert_close(half.drift(x, t), f - 0.625 * g.square()[:, None] * s, tol=1e-13, scale=float(scale))
+    assert_close(
+        half.drift(x, t), f - 0.625 * g.square()[:, None] * s, tol=1e-13, scale=float(scale)
+    )
     assert_close(half.diffusion(t), 0.5 * g, tol=1e-15)
 
 
@@ -91,7 +93,8 @@ def test_shapes_and_prior(sde):
         for at in (t, float(t[0]), t.reshape(2, *[1] * (x.ndim - 1))):
             assert (process.drift(x, at).shape, process.drift(x, at).dtype) == (x.shape, x.dtype)
     draws = [
-        each.prior_sample((2, 2), generator=torch.Generator().manual_seed(1)) for each in (sde, process)
+        each.prior_sample((2, 2), generator=torch.Generator().manual_seed(1))
+        for each in (sde, process)
     ]
     assert torch.equal(*draws)
     assert torch.equal(process.prior_log_prob(draws[0]), sde.prior_log_prob(draws[0]))
@@ -104,7 +107,9 @@ def test_wrong_members_are_seen():
     score, t = exact_score(sde, law), smooth_times(sde)
 
     def drift_with(weight):
-        return lambda x, t: sde.drift(x, t) - (weight * sde.diffusion(t).square())[:, None] * score(x, t)
+        return lambda x, t: (
+            sde.drift(x, t) - (weight * sde.diffusion(t).square())[:, None] * score(x, t)
+        )
 
     g2 = sde.diffusion(t).square()
     right = residual(sde, law, t, drift=drift_with((1 + eta**2) / 2), g2=eta**2 * g2, direction=-1)

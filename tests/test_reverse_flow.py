@@ -1,4 +1,6 @@
-"""Properties 22 to 24: the probability flow carries quantiles to quantiles, and its divergence is exact."""
+"""Properties 22 to 24: the flow carries quantiles to quantiles; its divergence is exact."""
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,7 +31,7 @@ def flow(process, x, start, end):
     """The flow's end point, by DOP853 between the kinks of its coefficients."""
     inside = sorted(k for k in kinks(process.sde) if min(start, end) < k < max(start, end))
     stops = [start, *(inside if end > start else inside[::-1]), end]
-    for a, b in zip(stops[:-1], stops[1:], strict=True):
+    for a, b in pairwise(stops):
         # a hair inside, so that f and g are those of the interval that is crossed
         low, high = min(a, b) * (1 + 1e-12), max(a, b) * (1 - 1e-12)
 
@@ -95,7 +97,7 @@ def test_gaussian_flow(sde):
 @every_mixture
 @every_sde
 def test_divergence(sde, law):
-    """Property 24: div of the flow = D f - g^2 Laplacian(log p)/2, against the trace by autograd."""
+    """Property 24: div of the flow = D f - g^2 Laplacian(log p)/2, against autograd's trace."""
     t = smooth_times(sde)
     alpha, var = sde.alpha(t), sde.var(t)
     x = law.points(alpha, var)

@@ -117,7 +117,7 @@ def test_log_snr_decreases(sde, data):
 @pytest.mark.parametrize("name", ["alpha", "sigma", "var", "log_alpha", "f", "g2", "diffusion"])
 @every_sde
 def test_peer_bug_13_coefficients_are_finite_on_the_closed_interval(sde, name):
-    """flow_matching's VP and linear-VP schedules have d_sigma = -inf at an end of their interval."""
+    """flow_matching's VP and linear-VP schedules have d_sigma = -inf at an end of the interval."""
     ends = [0.0, sde.t_min, sde.t_max]
     if name in ("f", "g2", "diffusion") and sde.t_min > 0:
         ends = ends[1:]  # d sqrt(...) at 0 is the schedule's own business where 0 is not its end
@@ -128,7 +128,7 @@ def test_peer_bug_13_coefficients_are_finite_on_the_closed_interval(sde, name):
 
 @pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE(), VESDE()], ids=["vp", "sub_vp", "ve"])
 def test_peer_bug_1_half_missing_in_sigma_prime(sde):
-    """deepinv: sigma' = xi/(s^2 sigma) without its half makes g^2 twice what the marginals need."""
+    """deepinv: sigma' = xi/(s^2 sigma) without its half makes g^2 twice the marginals' own."""
     t = smooth_times(sde)
     wrong = moment_residuals(sde, t, g2=2 * sde.g2(t))[1]
     assert float(wrong.min()) > 1e3 * FIVE_POINT

@@ -40,8 +40,12 @@ def residual(sde, law, t, *, drift=None, g2=None, direction=1):
     carried = (drift(x, t) * law.score(x, alpha, var)).sum(-1)
     noise = 0.5 * direction * g2 * law.curvature(x, alpha, var)
     size = slope.abs() + spread.abs() + carried.abs() + noise.abs()
-    # a flow's drift is a difference, which vanishes where the law is stationary: its parts count too
-    pull = 0.5 * sde.g2(t) * (law.laplacian(x, alpha, var).abs() + law.score(x, alpha, var).square().sum(-1))
+    # a flow's drift is a difference that vanishes where the law is stationary: count its parts
+    pull = (
+        0.5
+        * sde.g2(t)
+        * (law.laplacian(x, alpha, var).abs() + law.score(x, alpha, var).square().sum(-1))
+    )
     size = size + (law.d * sde.f(t)).abs() + pull
     return (slope + spread + carried - noise).abs() / size
 

@@ -6,9 +6,11 @@ from strategies import EVERY, PiecewiseBeta, PlainOU, f64, pairs, smooth_times
 from support import assert_close
 
 from sdekit.errors import ConfigError, DtypeError, ShapeError
-from sdekit.sde import VESDE, LinearSDE, SubVPSDE, VPSDE
+from sdekit.sde import VESDE, VPSDE, LinearSDE, SubVPSDE
 
-QUADRATURE = 1e-11  # 16-point rules agreeing to 1e-13 on each panel; a jump costs a few of its widths
+QUADRATURE = (
+    1e-11  # 16-point rules agreeing to 1e-13 on each panel; a jump costs a few of its widths
+)
 
 
 def same_kernels(made, closed, *, tol=QUADRATURE):
@@ -74,7 +76,9 @@ def test_many_jumps():
 def test_constants_and_var0():
     """f and g^2 may return plain numbers; var(0) relaxes to the stationary variance."""
     closed = PlainOU(rate=2.0, spread=1.5, start=0.3, t_max=1.5)
-    made = LinearSDE.from_coefficients(lambda t: -2.0, lambda t: 6.0, var0=0.3, t_min=0.0, t_max=1.5)
+    made = LinearSDE.from_coefficients(
+        lambda t: -2.0, lambda t: 6.0, var0=0.3, t_min=0.0, t_max=1.5
+    )
     same_kernels(made, closed)
 
 

@@ -1,4 +1,4 @@
-"""`t_from_log_snr` inverts `log_snr` on every SDE, also on one that has only its two primitives."""
+"""`t_from_log_snr` inverts `log_snr` on every SDE, also one that has only its two primitives."""
 
 import hypothesis.strategies as st
 import pytest
@@ -42,7 +42,9 @@ def test_other_way_round(sde):
 @every_sde
 def test_ends(sde):
     high = float(sde.log_snr(0.0))
-    assert float(sde.t_from_log_snr(high)) == pytest.approx(0.0, abs=1e-300 if high > 1e300 else 1e-13)
+    assert float(sde.t_from_log_snr(high)) == pytest.approx(
+        0.0, abs=1e-300 if high > 1e300 else 1e-13
+    )
     assert float(sde.t_from_log_snr(sde.log_snr(sde.t_max))) == pytest.approx(sde.t_max, rel=1e-9)
     assert float(sde.t_from_log_snr(float("inf"))) == 0.0 if high > 1e300 else True
     for beyond in (float(sde.log_snr(sde.t_max)) - 1.0, float("nan"), -float("inf")):
@@ -77,7 +79,10 @@ def test_wrong_types(bad):
         EVERY["vp-0"].t_from_log_snr(bad)
 
 
-@pytest.mark.parametrize("key", ["vp-0", "vp-1", "sub_vp-0", "ve-0", "edm-0", "flow-0", "cosine-0", "cosine-1", "ddpm-1"])
+@pytest.mark.parametrize(
+    "key",
+    ["vp-0", "vp-1", "sub_vp-0", "ve-0", "edm-0", "flow-0", "cosine-0", "cosine-1", "ddpm-1"],
+)
 def test_closed_forms_are_differentiable(key):
     """dt/d log_snr = -var/g^2, by autograd through the inverse; and vmap."""
     sde = EVERY[key]

@@ -17,7 +17,7 @@ def transition_parts(sde, s, t):
 
 
 def marginal_gap(sde, s, t):
-    """|var_t - (scale^2 var_s + var_ts)| over var_t, and |alpha_t - scale alpha_s| over alpha_t."""
+    """|var_t - (scale^2 var_s + var_ts)|/var_t, and |alpha_t - scale alpha_s|/alpha_t."""
     scale, fresh = transition_parts(sde, s, t)
     var = (scale.square() * sde.var(s) + fresh - sde.var(t)).abs() / sde.var(t)
     return var, (scale * sde.alpha(s) / sde.alpha(t) - 1).abs()
@@ -127,7 +127,7 @@ def test_perturb_is_the_kernel(sde):
 
 
 def test_a_wrong_transition_is_seen():
-    """The check has teeth: VE with var_t instead of var_t - var_s, VP with a scale of alpha_t^2."""
+    """The check has teeth: VE with var_t instead of var_t - var_s, VP with a scale squared."""
     ve, vp = EVERY["ve-1"], EVERY["vp-0"]
     s, t = pairs(ve)
     scale, _ = ve.transition(s, t)

@@ -1,7 +1,7 @@
 """Property 16, C7: every schedule is within 8 ulp times its condition number of 50 digits.
 
-The formulas here are the papers', evaluated by mpmath; the condition number of a quantity is 1 plus
-its relative change over that of each of its inputs (the times and the SDE's own parameters).
+The formulas here are the papers', evaluated by mpmath; the condition number of a quantity is 1
+plus its relative change over that of each of its inputs (the times and the SDE's own parameters).
 """
 
 import math
@@ -13,7 +13,7 @@ from mpmath import mp, mpf
 from strategies import f64, own_examples
 from support import ulps
 
-from sdekit.sde import SubVPSDE, VPSDE
+from sdekit.sde import VPSDE, SubVPSDE
 
 ULPS = ulps(torch.float64, 8)
 TINY = mpf(10) ** -25
@@ -165,7 +165,9 @@ def test_transition_and_posterior_to_8_ulp(sde):
             quantity = kernel(formula, which)
             for at, to, value in zip(t.tolist(), s.tolist(), values.tolist(), strict=True):
                 over = excess(value, quantity, [mpf(to), mpf(at), *parameters])
-                assert over <= 1, f"{which} from t = {at!r} to s = {to!r}: {over:.3g} times allowed"
+                assert over <= 1, (
+                    f"{which} from t = {at!r} to s = {to!r}: {over:.3g} times allowed"
+                )
 
 
 def test_peer_bug_12_one_minus_exp():

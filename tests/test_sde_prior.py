@@ -30,7 +30,7 @@ def test_prior_variance(sde):
 @pytest.mark.parametrize(("mean", "spread"), [(0.0, 1.0), (1.0, 0.25), (-3.0, 4.0)])
 @every_sde
 def test_prior_gap_of_gaussian_data(sde, mean, spread):
-    """KL(p_T || prior) is at most what the three numbers alpha, var and the data's moments allow."""
+    """KL(p_T || prior) is at most what alpha, var and the data's moments allow."""
     alpha, var, prior = (
         float(sde.alpha(sde.t_max)),
         float(sde.var(sde.t_max)),
@@ -89,7 +89,7 @@ def test_prior_sample_is_scaled_standard_noise(sde):
 
 
 def test_prior_sample_without_a_generator():
-    """A fresh stream: two calls differ; the guard of conftest sees that the global one is untouched."""
+    """A fresh stream: two calls differ; conftest's guard watches the global one."""
     sde = EVERY["vp-0"]
     first, second = sde.prior_sample((4, 2)), sde.prior_sample((4, 2))
     assert first.dtype == torch.get_default_dtype()

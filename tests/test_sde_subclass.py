@@ -1,4 +1,4 @@
-"""A user's SDE of two methods gets float64 times, everything derived, and errors that name its slip."""
+"""A user's SDE of two methods gets float64 times, everything derived, errors that name a slip."""
 
 from dataclasses import FrozenInstanceError, dataclass
 
@@ -7,7 +7,7 @@ import torch
 from strategies import EVERY, PlainOU, every_sde, own_examples
 
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
-from sdekit.sde import DDPM, SDE, VESDE, LinearSDE, VPSDE
+from sdekit.sde import DDPM, SDE, VESDE, VPSDE, LinearSDE
 
 OWN = own_examples()
 seen = []
@@ -39,7 +39,15 @@ class Spy(LinearSDE):
 
 
 @pytest.mark.parametrize(
-    "t", [0.5, 1, torch.tensor(0.5), torch.tensor([1]), torch.rand(3).half(), torch.rand(2, 2).double()]
+    "t",
+    [
+        0.5,
+        1,
+        torch.tensor(0.5),
+        torch.tensor([1]),
+        torch.rand(3).half(),
+        torch.rand(2, 2).double(),
+    ],
 )
 def test_methods_see_float64_tensors(t):
     seen.clear()
@@ -70,7 +78,12 @@ def test_overridden_methods_check_their_times():
 
 
 def subclass(**methods):
-    body = {"log_alpha": lambda self, t: -t, "var": lambda self, t: t, "__annotations__": {}, **methods}
+    body = {
+        "log_alpha": lambda self, t: -t,
+        "var": lambda self, t: t,
+        "__annotations__": {},
+        **methods,
+    }
     for name, method in methods.items():
         method.__name__ = name  # as `def` would
     return dataclass(frozen=True, kw_only=True)(type("Mine", (LinearSDE,), body))

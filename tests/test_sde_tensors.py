@@ -101,7 +101,9 @@ def test_samples_keep_their_dtype(sde, dtype):
     for t in (at, at.reshape(n, 1, 1), at[:1], at[0], float(at[0]), at.float(), at.half()):
         for out in (sde.drift(x, t), sde.perturb(x, t, noise)):
             assert (out.shape, out.dtype) == (x.shape, dtype)
-    per_sample = torch.cat([sde.perturb(x[k : k + 1], at[k : k + 1], noise[k : k + 1]) for k in range(n)])
+    per_sample = torch.cat(
+        [sde.perturb(x[k : k + 1], at[k : k + 1], noise[k : k + 1]) for k in range(n)]
+    )
     assert torch.equal(sde.perturb(x, at, noise), per_sample)
     per_sample = torch.cat([sde.drift(x[k : k + 1], float(at[k])) for k in range(n)])
     assert torch.equal(sde.drift(x, at), per_sample)
@@ -116,7 +118,12 @@ def test_layouts_do_not_matter(key):
     expected = sde.drift(plain, t)
     strided = plain.transpose(1, 3).contiguous().transpose(1, 3)
     channels = plain.contiguous(memory_format=torch.channels_last)
-    for x in (strided, channels, torch.nn.Parameter(plain.clone()), plain.clone().requires_grad_()):
+    for x in (
+        strided,
+        channels,
+        torch.nn.Parameter(plain.clone()),
+        plain.clone().requires_grad_(),
+    ):
         before = x.detach().clone()
         assert torch.equal(sde.drift(x, t), expected)
         assert torch.equal(sde.perturb(x, t, torch.zeros_like(x)), sde.alpha(t) * plain)
@@ -148,3 +155,13 @@ def test_the_callers_time_is_left_alone():
     assert torch.equal(t, before)
     assert not vars(t)
     assert not t.requires_grad
+
+
+@every_sde
+def test_device_follows_the_time(sde):
+    """Tables and quadrature rules go where the times are; meta stands for another device."""
+    for shape in [(), (3,), (2, 2)]:
+        t = torch.full(shape, 0.5, dtype=torch.float64, device="meta")
+        values = [getattr(sde, name)(t) for name in SCHEDULES]
+        values += [*sde.transition(t, t), *sde.posterior(t, t)]
+        assert {(value.device.type, value.shape) for value in values} == {("meta", t.shape)}

@@ -1,4 +1,4 @@
-"""Properties 9, 10 and 29: alpha^2 + var = 1 for VP, sub-VP is its square, VE's increments are SMLD's."""
+"""Properties 9, 10 and 29: alpha^2 + var = 1 on VP, sub-VP is its square, VE is SMLD."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_sub_vp_is_vp_squared(betas):
 
 @given(low=log_uniform(1e-4, 1.0), ratio=log_uniform(2.0, 1e5))
 def test_smld_increments(low, ratio):
-    """Property 29: on t = i/(n - 1) the chain's x_i = x_{i-1} + sqrt(s_i^2 - s_{i-1}^2) z is VE's."""
+    """Property 29: on t = i/(n-1) the chain x_i = x_{i-1} + sqrt(s_i^2 - s_{i-1}^2) z is VE's."""
     n = 12
     sigmas = torch.exp(torch.linspace(0, 1, n, dtype=torch.float64) * f64(ratio).log())
     sigmas = low * sigmas
@@ -77,7 +77,7 @@ def test_smld_increments(low, ratio):
 
 
 def test_peer_bug_10_ve_starts_with_its_noise():
-    """score_sde: var(t) = sigma(t)^2, yet a first increment from sigma_{-1} = 0, and var(0) unsaid.
+    """score_sde: var(t) = sigma(t)^2, yet a first increment from sigma_{-1} = 0; var(0) unsaid.
 
     Here var(0) = sigma_min^2 is declared, and increments carry only what comes after it.
     """

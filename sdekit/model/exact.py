@@ -85,7 +85,8 @@ class ExactScore:
             raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
         if tuple(x.shape[1:]) != tuple(self.target.shape):
             raise ShapeError(
-                f"samples of this target have shape {tuple(self.target.shape)}, got {tuple(x.shape[1:])}"
+                f"samples of {self.target!r} have shape {tuple(self.target.shape)}, "
+                f"got {tuple(x.shape[1:])}"
             )
 
         def made(t: Tensor) -> list[Callable[[Tensor], Tensor]]:

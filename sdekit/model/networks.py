@@ -7,6 +7,7 @@ arXiv:2006.10739 and the score networks of arXiv:2011.13456.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -58,10 +59,11 @@ class MLP(nn.Module):
         for name in ("width", "depth", "frequencies"):
             integer(name, self.config[name], ge=1)
         generator = torch.Generator().manual_seed(integer("seed", seed))
+        self.w: Tensor
         self.register_buffer("w", bandwidth * torch.randn(frequencies, generator=generator))
         widths = [dim + 1 + 2 * frequencies, *[width] * depth, dim]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in pairwise(widths):
             layers += [_linear(fan_in, fan_out, generator), nn.SiLU()]
         self.layers = nn.Sequential(*layers[:-1])
 

@@ -40,7 +40,7 @@ __all__ = ["X0", "EDMPrecond", "Eps", "Flow", "Parametrization", "Score", "V", "
 
 
 class Parametrization(Checked, ABC):
-    """One row (a, b) of the table, as a function of time, and how the network's input is scaled."""
+    """One row (a, b) of the table as a function of time, and the scale of the network's input."""
 
     @abstractmethod
     def row(self, sde: LinearSDE, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class Parametrization(Checked, ABC):
         eps: Any = 0.0,
         score: Any = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The weights of x and of the raw output in the combination x x + x0 x_0 + eps eps + score s.
+        """The weights of x and of the raw output in x x + x0 x_0 + eps eps + score s.
 
         Args:
             sde: the process that gives alpha and sigma.

@@ -122,7 +122,7 @@ class Predictor(Protocol):
     sde: LinearSDE
 
     def __call__(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
-        """The prediction at x [(batch, *dims)] and t [float, (), (batch,) or (batch, 1, ..., 1)]."""
+        """The prediction at x [(batch, *dims)] and t [a float, or one time a sample]."""
         ...
 
 

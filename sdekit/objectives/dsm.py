@@ -125,8 +125,8 @@ class DSM(Objective):
 
     def _terms(
         self, model: Predictor, x0: Tensor, t: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x_t and a x_0 + b eps [like x0]; t and c sqrt(w) [(batch,)], eqs. (1) and (2)."""
+    ) -> tuple[Tensor, ...]:
+        """x_t, t [(batch,)], a x_0 + b eps and, unless it is 1, c sqrt(w) [(batch,)]; eq. (1)."""
         sde, parametrization = _linear(model), _predicts(model)
         a, b = parametrization.row(sde, t)
         _, c = parametrization.weights(sde, t, eps=1.0)
@@ -139,20 +139,27 @@ class DSM(Objective):
                 f"times >= {sde.t_min:g}"
             )
         alpha, sigma, a, b, _ = (expand_like(column, x0) for column in columns)
-        return alpha * x0 + sigma * noise, t, a * x0 + b * noise, factor
+        terms = (alpha * x0 + sigma * noise, t, a * x0 + b * noise)
+        plain = readable(factor) and bool((factor == 1).all())  # eps with the simple weighting
+        return terms if plain else (*terms, factor)
 
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
         """One call of the model; c^2 w |raw - (a x_0 + b eps)|^2 of each sample [(batch,)]."""
-        x_t, t, wanted, factor = terms
+        x_t, t, wanted, *factor = terms
         seen = model(x_t, t, **cond)
         if not isinstance(seen, Prediction):
             raise ModelError(f"the model must return a Prediction, got {shown(seen)}")
         raw = seen.raw if hasattr(model, "parametrization") else seen.eps
-        error = (raw - wanted) * expand_like(factor, wanted)
+        error = raw - wanted
+        if factor:
+            error = error * expand_like(factor[0], wanted)
         if error.dtype.itemsize < 4:  # the squares of half types overflow
             error = error.float()
-        each = error.square().reshape(error.shape[0], -1)
-        return each.mean(dim=1) if self.reduction == "mean" else each.sum(dim=1)
+        squares = error.square()
+        dims = tuple(range(1, error.ndim))
+        if not dims:
+            return squares
+        return squares.mean(dim=dims) if self.reduction == "mean" else squares.sum(dim=dims)
 
     @property
     def _weighting(self) -> Weighting:

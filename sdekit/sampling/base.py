@@ -103,7 +103,8 @@ class CountedModel:
             raise
         except Exception as error:
             raise ModelError(
-                f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: {error}"
+                f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: "
+                f"{error}"
             ) from error
         if x._version != version or getattr(raw, "shape", None) != self._shape:
             self._inspect(x, raw, version)
@@ -234,11 +235,11 @@ class Corrector(Sampler):
 
     @abstractmethod
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
-        """Columns for corrections at the times `level` [(K,)], with the next lower times `below`."""
+        """Columns for corrections at the times `level` [(K,)]; `below`: the next lower times."""
 
 
 def kick(y: Tensor, std: float, noise: Noise) -> Tensor:
-    """y + std * noise, in place on y, which must be the step's own; nothing is drawn where std = 0."""
+    """y + std * noise, in place on y, which must be the step's own; no draw where std = 0."""
     return y if std == 0.0 else y.add_(noise(y), alpha=std)
 
 

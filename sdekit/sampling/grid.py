@@ -89,11 +89,11 @@ def _in_noise_level(sde: LinearSDE, steps: int, power: float | None) -> Tensor:
         return torch.cat([torch.tensor([sde.t_max], dtype=torch.float64), *last])
     ends = [-0.5 * float(sde.log_snr(t)) for t in (sde.t_max, end)]  # log(sigma / alpha)
     if power is None:
-        level = _spaced(*ends, count)
+        level = _spaced(ends[0], ends[1], count)
     else:
         scale = max(ends)  # powers relative to the largest level, which cannot overflow
         roots = [torch.tensor(power * (e - scale), dtype=torch.float64).exp() for e in ends]
-        level = _spaced(*roots, count).log() / power + scale
+        level = _spaced(roots[0], roots[1], count).log() / power + scale
     inner = sde.t_from_log_snr(-2 * level[1:-1])
     first, stop = (torch.tensor([t], dtype=torch.float64) for t in (sde.t_max, end))
     return torch.cat([first, inner, stop, *last])

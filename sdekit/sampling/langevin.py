@@ -76,8 +76,8 @@ class Langevin(Corrector):
 
     Example:
         >>> from sdekit.sampling import PredictorCorrector
-        >>> PredictorCorrector(predictor="reverse_diffusion",
-        corrector=Langevin(snr=0.2)).nfe_per_step 2
+        >>> PredictorCorrector(corrector=Langevin(snr=0.2)).nfe_per_step
+        2
     """
 
     snr: float = 0.16
@@ -131,7 +131,7 @@ class Langevin(Corrector):
 @register("sampler", "annealed_langevin", paper="arXiv:1907.05600, algorithm 1")
 @dataclass(frozen=True, kw_only=True)
 class AnnealedLangevin(Corrector):
-    """Annealed Langevin dynamics: several steps of size 2 k^2 (snr sigma_t)^2 at each level, eq. (5).
+    """Annealed Langevin dynamics: several steps of eq. (5) at each level.
 
     Args:
         snr: the ratio r, > 0.

@@ -80,10 +80,12 @@ class KeyedNoise:
         self.first = integer("first", first, ge=0)
         self.draw = 0
         # an int of any size and sign, 32 bits at a time, folded into two words
-        low, high = 2 * self.seed.bit_length() + (self.seed < 0), 0
+        low, high = _mixed(2 * self.seed.bit_length() + (self.seed < 0)), 0
         for shift in range(0, self.seed.bit_length() + 1, 32):
             low = _mixed(low ^ (abs(self.seed) >> shift & _MASK))
-            high = _mixed(high + low + 0x9E3779B9 & _MASK)  # never high = _mixed(low): key(0) would be 0
+            high = _mixed(
+                high + low + 0x9E3779B9 & _MASK
+            )  # never high = _mixed(low): key(0) would be 0
         self._words = low, high
         self._generator: torch.Generator | None = None
         self._ahead: list[Tensor] = []
@@ -170,7 +172,8 @@ class Replay:
         z = self.draws[self.draw]
         if z.shape != x.shape:
             raise ShapeError(
-                f"noise=Replay: draw {self.draw} has shape {tuple(z.shape)}, needed {tuple(x.shape)}"
+                f"noise=Replay: draw {self.draw} has shape {tuple(z.shape)}, "
+                f"needed {tuple(x.shape)}"
             )
         if z.device != x.device:
             raise DeviceError(f"noise=Replay: draw {self.draw} is on {z.device}, x on {x.device}")

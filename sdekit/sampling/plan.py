@@ -85,7 +85,8 @@ def _column(name: str, column: object, count: int) -> list[Any]:
         )
     if column.ndim not in (1, 2) or column.shape[0] != count:
         raise ShapeError(
-            f"coefficient {name!r} must have shape ({count},) or ({count}, m), got {tuple(column.shape)}"
+            f"coefficient {name!r} must have shape ({count},) or ({count}, m), "
+            f"got {tuple(column.shape)}"
         )
     finite = torch.isfinite(column).reshape(count, -1).all(dim=1)
     if not bool(finite.all()):
@@ -125,8 +126,8 @@ def _rows(
 def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
     if bool((at <= 0).any()) and float(sde.var(0.0)) == 0:
         raise ConfigError(
-            f"coefficient {name!r} needs the model at t = 0, where var = 0; end the grid above 0 "
-            f"(at {float(sde.to_model_time(torch.tensor(max(sde.t_min, 1e-3), dtype=torch.float64))):g}, say)"
+            f"coefficient {name!r} needs the model at t = 0, where var = 0; end the grid above 0, "
+            "or use a sampler that does not call it there"
         )
 
 

@@ -44,8 +44,9 @@ class PredictorCorrector(Sampler):
     Reference: arXiv:2011.13456, algorithm 1.
 
     Example:
-        >>> PredictorCorrector(predictor="ddim", corrector="langevin(snr=0.1)",
-        corrections=2).nfe_per_step 3
+        >>> pair = PredictorCorrector(predictor="ddim", corrector="langevin(snr=0.1)", corrections=2)
+        >>> pair.nfe_per_step
+        3
     """
 
     predictor: Any = "reverse_diffusion"  # a Sampler once made

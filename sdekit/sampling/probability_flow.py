@@ -32,11 +32,15 @@ from sdekit.sde.base import LinearSDE
 __all__ = ["ProbabilityFlow"]
 
 # name -> (order, stage times, rows of stage weights, final weights)
-TABLEAUS: Mapping[str, tuple[int, tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
+Tableau = tuple[int, tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]
+TABLEAUS: Mapping[str, Tableau] = {
     "euler": (1, (0.0,), ((),), (1.0,)),
     "midpoint": (2, (0.0, 0.5), ((), (0.5,)), (0.0, 1.0)),
     "heun": (2, (0.0, 1.0), ((), (1.0,)), (0.5, 0.5)),
-    "rk4": (4, (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+    "rk4": (
+        4, (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    ),
 }  # fmt: skip
 # adaptive solver -> its order
 TORCHDIFFEQ = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2}
@@ -112,7 +116,7 @@ class ProbabilityFlow(Sampler):
         return frozenset({"linear", "adaptive"} if self.adaptive else {"linear"})
 
     def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of the grid, or one row from end to end; on a DDPM that ends at a node above 0."""
+        """The rows of the grid, or one row from end to end (on a DDPM, to a node above 0)."""
         if not self.adaptive:
             return grid[:-1], grid[1:]
         return grid[:1], sde.to_model_time(grid[-1:])
@@ -123,7 +127,7 @@ class ProbabilityFlow(Sampler):
         if self.adaptive:
             return {}
         _, nodes, weights, final = TABLEAUS[self.solver]
-        stages = {}
+        stages: dict[str, Any] = {}
         for i, node in enumerate(nodes):
             at = t + node * (s - t) if node < 1 else s
             stages[f"k{i}"] = Mix(at, x=sde.f(at), score=-0.5 * sde.g2(at))
@@ -155,8 +159,8 @@ class ProbabilityFlow(Sampler):
         def slope(time: float, y: Tensor) -> Tensor:
             if model.nfe - start >= self.max_nfe:
                 raise SolverError(
-                    f"{self.solver} used max_nfe={self.max_nfe} calls and is at t = {time:.6g} on the "
-                    f"way from {t:g} to {s:g}; loosen rtol, atol or raise max_nfe"
+                    f"{self.solver} used max_nfe={self.max_nfe} calls and is at t = {time:.6g} on "
+                    f"the way from {t:g} to {s:g}; loosen rtol, atol or raise max_nfe"
                 )
             at = torch.tensor(min(max(time, s), t), dtype=torch.float64)
             weights = parametrization.weights(sde, at, x=sde.f(at), score=-0.5 * sde.g2(at))
@@ -175,7 +179,8 @@ class ProbabilityFlow(Sampler):
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
             raise SolverError(
-                f"{self.solver} failed after {model.nfe - start} calls between t = {t:g} and {s:g}: {error}"
+                f"{self.solver} failed after {model.nfe - start} calls between t = {t:g} and "
+                f"{s:g}: {error}"
             ) from error
 
     @classmethod

@@ -3,37 +3,37 @@
 `sample` resolves names, draws the starting point, cuts the batch into chunks, keeps the
 trajectory, switches a network to evaluation and back, and watches for non-finite states. The
 output's shape is compared at every call; a state is summed every 32 rows and at the end, and only
-when a sum is not finite are the rows since the last good state repeated, with the same noise, to name the step.
+when a sum is not finite are the rows since the last good state repeated, with the same noise, to
+name the step.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdekit._catalogue import make_one
-from sdekit._check import choice, finite, floating, integer, samples, shown
-from sdekit.errors import (
-    ConfigError,
-    DeviceError,
-    DtypeError,
-    ModelError,
-    NonFiniteError,
-    ShapeError,
-    SolverError,
-)
+from sdekit._check import choice, finite, integer, samples, shown
+from sdekit.errors import ConfigError, DtypeError, NonFiniteError, SolverError
 from sdekit.model.prediction import Predictor
 from sdekit.sampling.base import CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
 from sdekit.sampling.noise import KeyedNoise, Noise, seed_from
 from sdekit.sampling.plan import plan_for
-from sdekit.sde.base import LinearSDE
+from sdekit.sampling.setup import (
+    checked_shape,
+    evaluating,
+    placed,
+    progress_bar,
+    sde_of,
+    sliced,
+    starting_point,
+)
 from sdekit.targets import Target
 
 __all__ = ["SampleResult", "iterate", "sample"]
@@ -94,10 +94,10 @@ def iterate(
         >>> model = ExactScore(Gaussian(torch.zeros(2), 1.0), VPSDE())
         >>> frames = iterate(model, torch.ones(3, 2), sampler="ddim", grid="uniform", steps=4)
         >>> [(frame.step, round(frame.t, 3)) for frame in frames]
-        [(0, 1.0), (1, 0.75), (2, 0.501), (3, 0.251), (4, 0.001)]
+        [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.251), (4, 0.001)]
     """
     method: Sampler = make_one("sampler", sampler, Sampler)
-    times = resolve_grid(grid, _sde_of(model), steps)
+    times = resolve_grid(grid, sde_of(model), steps)
     source = noise if callable(noise) else KeyedNoise(seed_from(noise))
     return method.frames(CountedModel(model, cond=cond), samples("x", x), times, source)
 
@@ -171,28 +171,29 @@ def sample(
         (torch.Size([5, 2]), 10, torch.Size([11, 5, 2]))
     """
     started = time.perf_counter()
-    sde = _sde_of(model)
-    shape = _checked_shape(shape)
+    sde = sde_of(model)
+    shape = checked_shape(shape)
     method: Sampler = make_one("sampler", sampler, Sampler)
     choice("on_nonfinite", on_nonfinite, ("raise", "return"))
     if keep is not None and keep != "all":
         integer("keep", keep, ge=2)
     size = integer("chunk", chunk, ge=1) if chunk is not None else max(shape[0], 1)
-    if max_nfe is not None:
-        needed = (steps or 0) * method.nfe_per_step if isinstance(steps, int) else 0
-        if needed > integer("max_nfe", max_nfe, ge=1):
+    if max_nfe is not None and integer("max_nfe", max_nfe, ge=1) and isinstance(steps, int):
+        fewest = (steps - 1) * method.nfe_per_step + 1  # before a large grid is made
+        if fewest > max_nfe and "adaptive" not in method.needs:
             raise ConfigError(
-                f"steps={steps} of {method!r} take {needed} calls, max_nfe={max_nfe}"
+                f"{steps} steps of {method!r} take more calls than max_nfe={max_nfe}"
             )
     times = resolve_grid(grid, sde, steps)
     if noise is not None and not callable(noise):
         raise DtypeError(f"noise must be a callable noise(x), got {shown(noise)}")
     key = seed_from(seed)
-    dtype, device = _placed(model, x_init, dtype, device)
-    start = _start(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
+    dtype, device = placed(model, x_init, dtype, device)
+    start = starting_point(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
     run = _Run(model, method, times, denoise, on_nonfinite, callback, keep)
     parts = []
-    with _evaluating(model), torch.no_grad(), _bar(progress, run.rows, shape[0], size) as tick:
+    bar = progress_bar(progress, (run.rows + 1) * -(-shape[0] // size))
+    with evaluating(model), torch.no_grad(), bar as tick:
         for low in range(0, shape[0], size):
             source = noise if noise is not None else KeyedNoise(key, first=low)
             if start is not None:
@@ -205,7 +206,7 @@ def sample(
                 x = first(like) * sde.prior_std(float(times[0]))
                 if noise is None:
                     source = first  # the run goes on with the same stream
-            part = _sliced(cond or {}, low, low + size, shape[0])
+            part = sliced(cond or {}, low, low + size, shape[0])
             counted = CountedModel(model, cond=part, max_nfe=max_nfe)
             parts.append(run.chunk(counted, x, source, tick))
     return _gathered(parts, run, shape, dtype, device, started)
@@ -284,118 +285,16 @@ class _Run:
                 break
         rows = (~torch.isfinite(bad.x).reshape(len(bad.x), -1).all(dim=1)).nonzero().flatten()
         raise NonFiniteError(
-            f"{self.sampler!r}: the samples are not finite after step {bad.step} of {self.rows}, which "
-            f"ends at t = {bad.t:.6g}: {len(rows)} of {len(bad.x)} samples "
-            f"({len(rows) / max(len(bad.x), 1):.1%}), first rows {rows[:5].tolist()}. The model's output or "
-            "the state overflowed; on_nonfinite='return' hands the samples back as they are"
+            f"{self.sampler!r}: the samples are not finite after step {bad.step} of {self.rows}, "
+            f"which ends at t = {bad.t:.6g}: {len(rows)} of {len(bad.x)} samples "
+            f"({len(rows) / max(len(bad.x), 1):.1%}), first rows {rows[:5].tolist()}. The model's "
+            "output or the state overflowed; on_nonfinite='return' hands the samples back as they are"
         )
 
 
 def _looks_bad(x: Tensor) -> bool:
     # a finite sum proves a finite state; an infinite one may be overflow, so it is confirmed
     return not bool(torch.isfinite(x.sum())) and not bool(torch.isfinite(x).all())
-
-
-def _sde_of(model: Predictor) -> LinearSDE:
-    sde = getattr(model, "sde", None)
-    if not callable(model) or not isinstance(sde, LinearSDE):
-        raise ModelError(
-            f"model must be a ScoreModel, an ExactScore or a predictor with .sde, got {shown(model)}"
-        )
-    return sde
-
-
-def _checked_shape(shape: object) -> tuple[int, ...]:
-    if not isinstance(shape, tuple | list | torch.Size) or not shape:
-        raise ShapeError(f"shape must be a tuple (n, *dims), got {shown(shape)}")
-    return tuple(integer("shape", n, ge=0) for n in shape)
-
-
-def _placed(
-    model: Predictor,
-    x_init: Tensor | None,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
-) -> tuple[torch.dtype, torch.device]:
-    """The dtype and device of the samples, by the order that `sample` documents."""
-    weights = None
-    if isinstance(model, nn.Module):
-        weights = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
-    like = x_init if x_init is not None else weights
-    if dtype is None:
-        target = getattr(getattr(model, "target", None), "dtype", None)
-        dtype = like.dtype if like is not None else target or torch.get_default_dtype()
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise DtypeError(f"dtype must be a real floating torch.dtype, got {shown(dtype)}")
-    if device is None:
-        device = like.device if like is not None else "cpu"
-    return dtype, torch.device(device)
-
-
-def _start(
-    sde: LinearSDE,
-    shape: tuple[int, ...],
-    x_init: Tensor | None,
-    prior: str | Target,
-    t: float,
-    key: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor | None:
-    """The starting point where it is given or a target's; None: a chunk draws the standard prior."""
-    if x_init is not None:
-        if floating("x_init", x_init).shape != shape:
-            raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")
-        if x_init.device != device:
-            raise DeviceError(f"x_init is on {x_init.device}, device={device}; move one of them")
-        return finite("x_init", x_init).to(dtype)
-    if isinstance(prior, Target):
-        if tuple(prior.shape) != shape[1:]:
-            raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
-        return prior.sample(shape[0], generator=torch.Generator().manual_seed(key % 2**63)).to(
-            device, dtype
-        )
-    if not isinstance(prior, str):
-        raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
-    choice("prior", prior, ("standard",))
-    return None
-
-
-def _sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:
-    """The conditions of samples low to high: tensors with n rows are cut, all else is shared."""
-    return {
-        name: value[low:high]
-        if isinstance(value, Tensor) and value.ndim and len(value) == n
-        else value
-        for name, value in cond.items()
-    }
-
-
-@contextmanager
-def _evaluating(model: object) -> Iterator[None]:
-    """A network in evaluation mode, and every module back in its own mode afterwards."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules[:1]:
-            module.eval()
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
-
-
-@contextmanager
-def _bar(wanted: bool, rows: int, n: int, size: int) -> Iterator[Callable[[], None] | None]:
-    """A progress bar over all rows of all chunks, or nothing."""
-    if not wanted:
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as bar:
-        task = bar.add_task("sampling", total=(rows + 1) * -(-n // size))
-        yield lambda: bar.advance(task)
 
 
 def _gathered(

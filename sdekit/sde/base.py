@@ -60,12 +60,13 @@ __all__ = ["SDE", "LinearSDE", "Posterior", "Score"]
 
 # the methods of times alone, which get float64 times and give checked results wherever overridden
 _SCHEDULES = (
-    "log_alpha", "var", "alpha", "sigma", "log_snr", "f", "g2", "diffusion", "transition", "posterior",
+    "log_alpha", "var", "alpha", "sigma", "log_snr", "f", "g2", "diffusion",
+    "transition", "posterior",
 )  # fmt: skip
 
 
 class Posterior(NamedTuple):
-    """x_s | x_t, x_0 ~ N(x_t-weight x_t + x_0-weight x_0, var I), each of the shape of the times."""
+    """x_s | x_t, x_0 ~ N(x_t-weight x_t + x_0-weight x_0, var I), each [shape of the times]."""
 
     x_t: Tensor
     x_0: Tensor
@@ -234,7 +235,7 @@ class LinearSDE(SDE):
 
     @schedule
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
-        """x_t | x_s for s <= t: scale and standard deviation [broadcast shape of s, t], eq. (6)."""
+        """x_t | x_s for s <= t: scale and standard deviation [broadcast shape], eq. (6)."""
         _ordered(s, t)
         scale = (self.log_alpha(t) - self.log_alpha(s)).exp()
         gain = self.log_snr(t) - self.log_snr(s)
@@ -325,7 +326,7 @@ class LinearSDE(SDE):
     # the prior ----------------------------------------------------------------------------------
 
     def prior_std(self, t: float | None = None) -> float:
-        """The standard deviation of the law that sampling starts from: sigma(t), t_max by default."""
+        """The standard deviation of the law sampling starts from: sigma(t), t_max by default."""
         return float(self.sigma(self.t_max if t is None else t))
 
     def prior_sample(
@@ -442,7 +443,7 @@ def _scaled(x: Tensor, c: Tensor) -> Tensor:
 def _ordered(s: Tensor, t: Tensor) -> None:
     if readable(s) and readable(t) and bool((s > t).any()):
         at = (s > t).nonzero()[0].tolist()
-        s_bad, t_bad = (float(each[tuple(at)]) for each in torch.broadcast_tensors(s, t))
+        s_bad, t_bad = (each[tuple(at)].item() for each in (s + 0 * t, t + 0 * s))
         raise TimeError(
             f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}"
         )

@@ -88,8 +88,8 @@ class CoefficientSDE(LinearSDE):
                 waiting += [(middle, b), (a, middle)]
             if len(panels) + len(waiting) > _MOST_PANELS:
                 raise ConfigError(
-                    f"f and g2 cannot be integrated on [0, {self.t_max:g}]: more than {_MOST_PANELS} "
-                    f"panels, the last near t = {middle:.6g}"
+                    f"f and g2 cannot be integrated on [0, {self.t_max:g}]: more than "
+                    f"{_MOST_PANELS} panels, the last near t = {middle:.6g}"
                 )
         for name, left_open, parts in (("f", rough, 1), ("g2", g_rough, 2)):
             if left_open > _OPEN * sum(abs(panel[parts]) for panel in panels):
@@ -100,8 +100,9 @@ class CoefficientSDE(LinearSDE):
 
     def _integrals(self, a: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The integrals of eqs. (1) and (2) over [a, t], elementwise [shape of t]."""
-        u = a[..., None] + (t - a)[..., None] * _UNIT
-        inner = u[..., None] + (t[..., None] - u)[..., None] * _UNIT
+        unit = _UNIT.to(t.device)
+        u = a[..., None] + (t - a)[..., None] * unit
+        inner = u[..., None] + (t[..., None] - u)[..., None] * unit
         log_gain = 0.5 * (t[..., None] - u) * _weighted(self._value("f", inner))
         integral = 0.5 * (t - a) * _weighted(self._value("f", u))
         g2 = self._value("g2", u)
@@ -127,31 +128,30 @@ class CoefficientSDE(LinearSDE):
             )
         return value
 
-    def _panel(self, t: Tensor) -> Tensor:
-        return (
-            torch.searchsorted(self._starts, t.detach().contiguous(), right=True) - 1
-        ).clamp_min(0)
+    def _panel(self, t: Tensor) -> list[Tensor]:
+        """Of the panel that holds t: its start, log_alpha there and var there [shape of t]."""
+        starts = self._starts.to(t.device)
+        at = (torch.searchsorted(starts, t.detach().contiguous(), right=True) - 1).clamp_min(0)
+        return [column.to(t.device).take(at) for column in (starts, self._log_alphas, self._vars)]
 
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""
-        t = torch.as_tensor(t)
-        panel = self._panel(t)
-        return self._log_alphas[panel] + self._integrals(self._starts[panel], t)[0]
+        start, log_alpha, _ = self._panel(t)
+        return log_alpha + self._integrals(start, t)[0]
 
     def var(self, t: Time) -> Tensor:
         """Eq. (2) [shape of t]."""
-        t = torch.as_tensor(t)
-        panel = self._panel(t)
-        log_gain, fresh = self._integrals(self._starts[panel], t)
-        return (2 * log_gain).exp() * self._vars[panel] + fresh
+        start, _, var = self._panel(t)
+        log_gain, fresh = self._integrals(start, t)
+        return (2 * log_gain).exp() * var + fresh
 
     def f(self, t: Time) -> Tensor:
         """The function that was given [shape of t]."""
-        return self._value("f", torch.as_tensor(t))
+        return self._value("f", t)
 
     def g2(self, t: Time) -> Tensor:
         """The function that was given [shape of t]."""
-        return self._value("g2", torch.as_tensor(t))
+        return self._value("g2", t)
 
     @classmethod
     def examples(cls) -> list[CoefficientSDE]:
@@ -167,7 +167,7 @@ class CoefficientSDE(LinearSDE):
 
 def _weighted(values: Tensor) -> Tensor:
     """The rule's sum over the last axis; not a matrix product, which depends on the batch."""
-    return (values * _WEIGHTS).sum(-1)
+    return (values * _WEIGHTS.to(values.device)).sum(-1)
 
 
 def _worst(u: Tensor, value: Tensor) -> float:

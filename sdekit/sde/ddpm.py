@@ -61,7 +61,7 @@ def scaled_linear(n: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -
 
 
 def cosine(n: int, *, shift: float = 0.008, max_beta: float = 0.999) -> Tensor:
-    """Betas [(n,)] of alpha_bar(t) = cos^2(pi/2 (t + shift) / (1 + shift)), arXiv:2102.09672, eq. 17."""
+    """Betas [(n,)] of alpha_bar = cos^2(pi/2 (t + shift)/(1 + shift)), arXiv:2102.09672."""
     shift = number("shift", shift, ge=0, lt=1)
     max_beta = number("max_beta", max_beta, gt=0, lt=1)
     t = torch.arange(n + 1, dtype=torch.float64) / n
@@ -117,8 +117,8 @@ class DDPM(VariancePreserving):
         >>> chain = DDPM.linear(100)
         >>> chain
         ddpm(n=100, schedule='linear', beta_start=0.0001, beta_end=0.02)
-        >>> round(float(chain.alphas_bar[-1]), 2)  # the chain of a well-known tutorial ends at
-        0.36 0.36
+        >>> round(float(chain.alphas_bar[-1]), 2)  # where a well-known tutorial's chain ends
+        0.36
         >>> chain.index(chain.time(37))
         37
     """
@@ -187,7 +187,8 @@ class DDPM(VariancePreserving):
                 )
             options[name] = number(name, value)
         chain = cls(SCHEDULES[schedule](n, **options), **ends)
-        chain._set(_fields={"n": n, "schedule": schedule, **options, **ends})
+        spelled: dict[str, Any] = {"n": n, "schedule": schedule, **options, **ends}
+        chain._set(_fields=spelled)
         return chain
 
     @classmethod
@@ -319,7 +320,7 @@ class DDPM(VariancePreserving):
         return nodes if isinstance(t, Tensor) else int(nodes)
 
     def _interval(self, t: Tensor) -> Tensor:
-        """The number (from 0) of the interval that ends at or holds t; nodes are found by rounding.
+        """The number, from 0, of the interval that ends at or holds t; nodes by rounding.
 
         A node that came through float32 is still that node; any other time beside it is not.
         """
@@ -334,14 +335,12 @@ class DDPM(VariancePreserving):
 
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""
-        t = torch.as_tensor(t)
         table, i = self._log_alphas.to(t.device), self._interval(t)
-        start = table.take(i)  # not table[i], which reads a single i back from the device
-        return start + (t * self.n - i) * (table.take(i + 1) - start)
+        # take, not table[i], which reads a single i back from the device
+        return torch.lerp(table.take(i), table.take(i + 1), t * self.n - i)
 
     def f(self, t: Time) -> Tensor:
         """N/2 log(1 - beta_i) on the interval before t [shape of t]."""
-        t = torch.as_tensor(t)
         return 0.5 * self.n * torch.log1p(-self.betas.to(t.device)).take(self._interval(t))
 
     def g2(self, t: Time) -> Tensor:
@@ -383,8 +382,8 @@ class DDPM(VariancePreserving):
             for k in range(1, len(wanted)):
                 if wanted[k] == wanted[k - 1]:
                     raise TimeError(
-                        f"grid[{k - 1}] = {grid[k - 1]:.6g} and grid[{k}] = {grid[k]:.6g} fall on the same "
-                        f"node {wanted[k]}/{self.n} of this chain"
+                        f"grid[{k - 1}] = {grid[k - 1]:.6g} and grid[{k}] = {grid[k]:.6g} fall on "
+                        f"the same node {wanted[k]}/{self.n} of this chain"
                     )
             return torch.tensor(wanted, dtype=torch.float64) / self.n
         free = set(range(low, high + 1)) - {wanted[0], wanted[-1]}
@@ -419,6 +418,6 @@ class DDPM(VariancePreserving):
     def examples(cls) -> list[DDPM]:
         """The paper's chain, a short one, one step, and the other schedules."""
         return [
-            cls.linear(1000), cls.linear(20, beta_start=0.005, beta_end=0.5), cls([0.5]),
-            cls.scaled_linear(50, beta_end=0.2), cls.cosine(40), cls.sigmoid(30, beta_end=0.3),
+            cls.linear(1000), cls.linear(20, beta_start=0.005, beta_end=0.5), 
+            cls(torch.tensor([0.5])), cls.scaled_linear(50, beta_end=0.2), cls.cosine(40), cls.sigmoid(30, beta_end=0.3),
         ]  # fmt: skip

@@ -56,16 +56,15 @@ class FlowSDE(LinearSDE):
 
     def log_alpha(self, t: Time) -> Tensor:
         """log(1 - t) [shape of t], eq. (1)."""
-        return torch.log1p(-torch.as_tensor(t))
+        return torch.log1p(-t)
 
     def var(self, t: Time) -> Tensor:
         """t^2 [shape of t], eq. (1)."""
-        return torch.as_tensor(t).square()
+        return t.square()
 
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
-        """x_t | x_s: (1 - t)/(1 - s), and var = (t - s)(t + s - 2 t s)/(1 - s)^2 [broadcast shape]."""
+        """x_t | x_s: (1-t)/(1-s), and var = (t-s)(t + s - 2ts)/(1-s)^2 [broadcast shape]."""
         _ordered(s, t)
-        s, t = torch.as_tensor(s), torch.as_tensor(t)
         return (1 - t) / (1 - s), ((t - s) * (t * (1 - s) + s * (1 - t))).sqrt() / (1 - s)
 
     def prior_std(self, t: float | None = None) -> float:

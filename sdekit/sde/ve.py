@@ -57,7 +57,7 @@ class _Exploding(LinearSDE):
 
     def log_alpha(self, t: Time) -> Tensor:
         """0 [shape of t]."""
-        return 0.0 * torch.as_tensor(t)  # not zeros_like: gradients in t stay defined
+        return 0.0 * t  # not zeros_like: gradients in t stay defined
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """log(sigma_t / sigma_s) [broadcast shape], without cancellation."""
@@ -162,8 +162,8 @@ class EDM(_Exploding):
         least = math.log(self.sigma_max / self.sigma_min) / 700
         if self.rho < least:
             raise ConfigError(
-                f"rho must be >= {least:.3g} so that (sigma_max/sigma_min)^(1/rho) is representable, "
-                f"got {self.rho:g}"
+                f"rho must be >= {least:.3g} so that (sigma_max/sigma_min)^(1/rho) is "
+                f"representable, got {self.rho:g}"
             )
 
     @property
@@ -173,7 +173,6 @@ class EDM(_Exploding):
 
     def var(self, t: Time) -> Tensor:
         """(a + t (b - a))^(2 rho) [shape of t], eq. (2), with a^rho = sigma_min taken out."""
-        t = torch.as_tensor(t)
         return self.sigma_min**2 * torch.exp(2 * self.rho * torch.log1p(t * self._growth))
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ __all__ = ["VPSDE", "CosineSDE", "SubVPSDE", "VariancePreserving"]
 
 @dataclass(frozen=True, kw_only=True)
 class VariancePreserving(LinearSDE):
-    """alpha^2 + sigma^2 = 1: a subclass gives `log_alpha` and its inverse; the prior is N(0, I)."""
+    """alpha^2 + sigma^2 = 1: a subclass gives `log_alpha` and its inverse; the prior: N(0, I)."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "vp"})
 
@@ -97,7 +97,7 @@ class _LinearBeta(LinearSDE):
         return -0.5 * t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
-        """-1/2 beta(t) x [(batch, *dims)], eq. (1): written out, and compared with the derived f."""
+        """-1/2 beta(t) x [(batch, *dims)], eq. (1): written out, and compared with f."""
         return _scaled(x, -0.5 * self.beta(t))
 
     def prior_std(self, t: float | None = None) -> float:
@@ -262,14 +262,14 @@ class CosineSDE(VariancePreserving):
 
     def log_alpha(self, t: Time) -> Tensor:
         """log of eq. (5) [shape of t], by cos(a + d) / cos(a) = cos d - tan a sin d."""
-        d = torch.as_tensor(t) * (0.5 * math.pi / (1 + self.shift))
+        d = t * (0.5 * math.pi / (1 + self.shift))
         near = torch.log1p(-2 * torch.sin(0.5 * d).square() - math.tan(self._start) * torch.sin(d))
         # near t = 1 the same number is the small cos itself, sin(pi/2 - a - d), taken directly
         far = (torch.sin(0.5 * math.pi / (1 + self.shift) * (1 - t)) / math.cos(self._start)).log()
         return torch.where(d < 1.0, near, far)
 
     def t_from_log_alpha(self, log_alpha: Tensor) -> Tensor:
-        """The inverse of eq. (5), by the half-angle u = tan(d / 2), which keeps small times exact."""
+        """The inverse of eq. (5), by the half-angle u = tan(d/2): small times stay exact."""
         sine, cosine = math.sin(self._start), math.cos(self._start)
         q = -cosine * torch.expm1(log_alpha)  # cos a - cos(a + d)
         u = q / (sine + (sine**2 + q * (2 * cosine - q)).sqrt())

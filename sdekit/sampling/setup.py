@@ -1,0 +1,130 @@
+"""What surrounds the loop of a run: its arguments resolved, its starting point, a network's mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdekit._check import choice, finite, floating, integer, shown
+from sdekit.errors import DeviceError, DtypeError, ModelError, ShapeError
+from sdekit.model.prediction import Predictor
+from sdekit.sde.base import LinearSDE
+from sdekit.targets import Target
+
+__all__ = [
+    "checked_shape",
+    "evaluating",
+    "placed",
+    "progress_bar",
+    "sde_of",
+    "sliced",
+    "starting_point",
+]
+
+
+def sde_of(model: Predictor) -> LinearSDE:
+    """The process of a model, or the error that says what a model must have."""
+    sde = getattr(model, "sde", None)
+    if not callable(model) or not isinstance(sde, LinearSDE):
+        raise ModelError(
+            f"model must be a ScoreModel, an ExactScore or another predictor, got {shown(model)}"
+        )
+    return sde
+
+
+def checked_shape(shape: object) -> tuple[int, ...]:
+    """The shape (n, *dims) as a tuple of ints."""
+    if not isinstance(shape, tuple | list | torch.Size) or not shape:
+        raise ShapeError(f"shape must be a tuple (n, *dims), got {shown(shape)}")
+    return tuple(integer("shape", n, ge=0) for n in shape)
+
+
+def placed(
+    model: Predictor,
+    x_init: Tensor | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> tuple[torch.dtype, torch.device]:
+    """The dtype and device of the samples, by the order that `sample` documents."""
+    weights = None
+    if isinstance(model, nn.Module):
+        weights = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
+    like = x_init if x_init is not None else weights
+    if dtype is None:
+        target = getattr(getattr(model, "target", None), "dtype", None)
+        dtype = like.dtype if like is not None else target or torch.get_default_dtype()
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise DtypeError(f"dtype must be a real floating torch.dtype, got {shown(dtype)}")
+    if device is None:
+        device = like.device if like is not None else "cpu"
+    return dtype, torch.device(device)
+
+
+def starting_point(
+    sde: LinearSDE,
+    shape: tuple[int, ...],
+    x_init: Tensor | None,
+    prior: str | Target,
+    t: float,
+    key: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor | None:
+    """The starting point, given or drawn of a target; None: each chunk draws the standard prior."""
+    if x_init is not None:
+        if floating("x_init", x_init).shape != shape:
+            raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")
+        if x_init.device != device:
+            raise DeviceError(f"x_init is on {x_init.device}, device={device}; move one of them")
+        return finite("x_init", x_init).to(dtype)
+    if isinstance(prior, Target):
+        if tuple(prior.shape) != shape[1:]:
+            raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
+        return prior.sample(shape[0], generator=torch.Generator().manual_seed(key % 2**63)).to(
+            device, dtype
+        )
+    if not isinstance(prior, str):
+        raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
+    choice("prior", prior, ("standard",))
+    return None
+
+
+def sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:
+    """The conditions of samples low to high: tensors with n rows are cut, all else is shared."""
+    return {
+        name: value[low:high]
+        if isinstance(value, Tensor) and value.ndim and len(value) == n
+        else value
+        for name, value in cond.items()
+    }
+
+
+@contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """A network in evaluation mode, and every module back in its own mode afterwards."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [module.training for module in modules]
+    try:
+        for module in modules[:1]:
+            module.eval()
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+@contextmanager
+def progress_bar(wanted: bool, rows: int) -> Iterator[Callable[[], None] | None]:
+    """What advances a progress bar by one row, or None where none is wanted."""
+    if not wanted:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("sampling", total=rows)
+        yield lambda: bar.advance(task)
