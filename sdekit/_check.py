@@ -172,10 +172,11 @@ def keywords(cls: type, given: Iterable[str]) -> None:
     if is_dataclass(cls):
         allowed = {field.name for field in fields(cls) if field.init}
     else:
-        parameters = inspect.signature(cls).parameters.values()
+        start = cls.__init__  # type: ignore[misc]  # this class's own, `cls` is no instance
+        parameters = inspect.signature(start).parameters.values()
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return
-        allowed = {p.name for p in parameters}
+        allowed = {p.name for p in parameters} - {"self"}
     for name in given:
         if name not in allowed:
             hint = nearest(name, allowed) if allowed else "it has none"

@@ -115,6 +115,14 @@ def _shaped(result: Any, method: Callable[..., Any], owner: Any, times: Sequence
     return result
 
 
+def entries(table: Tensor, i: Tensor) -> Tensor:
+    """The entries of a 1-d table at these indices [shape of i], on their device.
+
+    Not table[i], which reads a single index back from the device.
+    """
+    return table.to(i.device).index_select(0, i.reshape(-1)).reshape(i.shape)
+
+
 def expand_like(c: Tensor, x: Tensor, name: str = "t") -> Tensor:
     """A coefficient of shape `()`, `(batch,)` or `(batch, 1, ..., 1)`, ready to multiply `x`.
 

@@ -160,6 +160,7 @@ def smooth_times(sde, n: int = 24, low: float = 1e-6) -> Tensor:
     if "ddpm" in sde.kinds:  # into their intervals
         first = (t * sde.n).floor()
         t = torch.where(t * sde.n < 0.8, t, (first + 0.1 + 0.8 * (t * sde.n - first)) / sde.n)
+        t = t.sort().values
     return t[room(sde, t) > 1e-3 * t]
 
 

@@ -40,7 +40,7 @@ def test_bijection_for_every_n():
 
 
 def test_peer_bug_6_truncated_index():
-    """score_sde: (t (N - 1)).long() on linspace(1, eps, N): 1000 of 2000 indices are off by one."""
+    """score_sde: (t (N - 1)).long() on linspace(1, eps, N): 1000 of 2000 are off by one."""
     n = 2000
     grid = torch.linspace(1, 1e-3, n)
     index = (grid * (n - 1)).long()

@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import make_one, register
-from sdekit._check import Checked, floating, number, same_device
+from sdekit._check import Checked, floating, number, readable, same_device
 from sdekit._times import Time, expand_like
-from sdekit.errors import ShapeError
+from sdekit.errors import ShapeError, TimeError
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["X0", "EDMPrecond", "Eps", "Flow", "Parametrization", "Score", "V", "convert"]
@@ -74,6 +74,9 @@ class Parametrization(Checked, ABC):
             Two float64 tensors of the shape of t, by eq. (2). Where a = 0 or b = 0 the half that
             does not need the determinant avoids it, so that a score stays exact where alpha
             underflows.
+
+        Raises:
+            TimeError: a weight has no finite value because sigma(t) = 0.
         """
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         a, b = self.row(sde, t)
@@ -81,11 +84,12 @@ class Parametrization(Checked, ABC):
         noise = eps if _is_zero(score) else eps - score / sigma
         on_x, on_raw = x + torch.zeros_like(t), torch.zeros_like(t)
         if not _is_zero(x0):
-            on_x = on_x + x0 * torch.where(b == 0, 0.0, b / det)
-            on_raw = on_raw + x0 * torch.where(b == 0, 1 / a, -sigma / det)
+            on_x = on_x + _times(x0, torch.where(b == 0, 0.0, b / det))
+            on_raw = on_raw + _times(x0, torch.where(b == 0, 1 / a, -sigma / det))
         if not _is_zero(noise):
-            on_x = on_x - noise * torch.where(a == 0, 0.0, a / det)
-            on_raw = on_raw + noise * torch.where(a == 0, 1 / b, alpha / det)
+            on_x = on_x - _times(noise, torch.where(a == 0, 0.0, a / det))
+            on_raw = on_raw + _times(noise, torch.where(a == 0, 1 / b, alpha / det))
+        _refuse_singular(t, sigma, on_x + on_raw)
         return on_x, on_raw
 
     @classmethod
@@ -96,6 +100,23 @@ class Parametrization(Checked, ABC):
 
 def _is_zero(coefficient: Any) -> bool:
     return isinstance(coefficient, int | float) and coefficient == 0
+
+
+def _times(coefficient: Any, weight: Tensor) -> Tensor:
+    """coefficient * weight, 0 where the coefficient is, even if the weight is infinite there."""
+    if isinstance(coefficient, Tensor):
+        return torch.where(coefficient == 0, 0.0, coefficient * weight)
+    return coefficient * weight
+
+
+def _refuse_singular(t: Tensor, sigma: Tensor, weights: Tensor) -> None:
+    if readable(weights) and not bool(torch.isfinite(weights).all()):
+        bad = (sigma == 0) & ~torch.isfinite(weights)
+        if bool(bad.any()):
+            raise TimeError(
+                f"sigma(t) = 0 at t = {float(t[bad].flatten()[0]):g}, where this prediction determines no "
+                "finite one of the wanted kind; use t >= t_min"
+            )
 
 
 @register("parametrization", "eps", paper="arXiv:2006.11239, eq. 14")

@@ -91,7 +91,8 @@ class ScoreModel(nn.Module):
 
     def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""
-        floating("x", x)
+        if floating("x", x).ndim == 0:
+            raise ShapeError("x must have shape (batch, *dims), got a 0-d tensor")
         times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
         raw = self._network_call(x, self._told(times, x.shape[0]), self._scale(times), cond)
         if not isinstance(raw, Tensor):

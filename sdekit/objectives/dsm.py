@@ -118,7 +118,7 @@ class DSM(Objective):
         same_device("noise", noise, "x0", x0)
         wide, _ = as_time(t, _linear(model).t_max)
         each = expand_like(wide.to(x0.device), x0.new_empty(x0.shape, dtype=torch.float64))
-        each = each.reshape(-1).expand(x0.shape[0])
+        each = each.detach().reshape(-1).expand(x0.shape[0])
         with torch.no_grad():
             terms = self._terms(model, x0, each, noise.to(x0.dtype))
         return self.losses(model, *terms, **cond)

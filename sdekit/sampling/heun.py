@@ -67,7 +67,6 @@ class Heun(Sampler):
     churn_min: float = 0.0
     churn_max: float | None = None
     noise_scale: float = 1.0
-    order = 2
     nfe_per_step = 2
 
     def __post_init__(self) -> None:
@@ -76,6 +75,11 @@ class Heun(Sampler):
             self._set(**{name: number(name, getattr(self, name), ge=0)})
         if self.churn_max is not None:
             self._set(churn_max=number("churn_max", self.churn_max, ge=self.churn_min))
+
+    @property
+    def order(self) -> int | None:
+        """2; None with churn and noise_scale != 1, which adds a variance that no grid takes away."""
+        return None if self.churn and self.noise_scale != 1 else 2
 
     @property
     def needs(self) -> frozenset[str]:

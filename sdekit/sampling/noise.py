@@ -1,23 +1,24 @@
 r"""Sources of standard normal noise: callables noise(x) -> a tensor like x.
 
 `KeyedNoise` is what `sample` uses. A draw is a pure function of (seed, block of sample indices,
-number of the draw): samples are cut into blocks of fixed size, draws into windows of four, and
-each window of each block is one stream with its own key. So sample i gets bitwise the same noise
-whatever the batch size, the chunks or the processes, a run can be repeated from any row, and there
-is no state but a counter.
+number of the draw), so sample i gets bitwise the same noise whatever the batch size, the chunks or
+the processes, a run can be repeated from any row, and there is no state but a counter.
 
-A stream runs over the samples of its block first, in lanes of so many samples that a lane fills 16
-values at a time, as torch's CPU generator does in order: a small batch draws only the beginning of
-it. Other devices draw whole blocks. Keys of one seed never collide: block and window are numbered
-by Cantor's pairing, and the number goes through a bijection of 32-bit integers that the seed selects
-(32 bits of a seed are what torch's CPU generator uses). Draws are float32 and cast, so that the
-noise does not depend on the dtype of the samples.
+The blocks are fixed. The first is one lane: as many samples as fill 16 values, which torch's CPU
+generator fills at a time, in order; a key would cost more than its noise, so a window of draws has
+one. The second goes on to a fixed size and the others have that size; a draw has a key of its own,
+and on the CPU only the beginning that is needed is drawn, elsewhere whole blocks.
+
+Keys of one seed never collide: block and window are numbered by Cantor's pairing, and the number
+goes through a bijection of 32-bit integers that the seed selects (torch's CPU generator uses 32
+bits of a seed). Draws are float32 and cast: the noise does not depend on the samples' dtype.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ __all__ = ["Impulse", "KeyedNoise", "Noise", "Recorded", "Replay", "Zero", "seed
 Noise = Callable[[Tensor], Tensor]
 
 _FILL = 16  # values that torch's CPU generator fills at a time
-_BLOCK_VALUES = 8192  # of one draw of a block: large enough that a key costs little
-_WINDOW = 4  # draws of one stream
+_BLOCK_VALUES = 8192  # of one draw of a block, about: so large that a key costs little
+_WINDOW_VALUES = 1024  # of the draws of the first block that share a key
 _MASK = 0xFFFFFFFF
 
 
@@ -60,6 +61,20 @@ def _mixed(value: int) -> int:
     return value ^ (value >> 16)
 
 
+@dataclass
+class _Block:
+    """The part of a block that a batch needs: n samples from `low` on, at `at` in the batch."""
+
+    number: int
+    rows: int  # samples to draw, those before `low` included
+    low: int
+    n: int
+    at: int
+    window: int  # draws that share a key
+    made: int = -1  # the window that `draws` holds
+    draws: Sequence[Tensor] = ()
+
+
 class KeyedNoise:
     """Noise keyed by (seed, block of sample indices, draw).
 
@@ -83,58 +98,70 @@ class KeyedNoise:
         low, high = _mixed(2 * self.seed.bit_length() + (self.seed < 0)), 0
         for shift in range(0, self.seed.bit_length() + 1, 32):
             low = _mixed(low ^ (abs(self.seed) >> shift & _MASK))
-            high = _mixed(
-                high + low + 0x9E3779B9 & _MASK
-            )  # never high = _mixed(low): key(0) would be 0
+            high = _mixed(high + low + 0x9E3779B9 & _MASK)  # mixed(low) alone makes key(0) = 0
         self._words = low, high
-        self._generator: torch.Generator | None = None
-        self._ahead: list[Tensor] = []
-        # what the draws ahead were made for
+        self._blocks: list[_Block] = []
+        # what the blocks were laid out for
         self._shape: torch.Size | None = None
         self._dtype: torch.dtype | None = None
-        self._device: torch.device | None = None
+        self._generator = torch.Generator()
 
     def __call__(self, x: Tensor) -> Tensor:
         """The next draw [shape, dtype and device of x]; it must not be changed in place."""
-        if not (self._ahead and x.shape == self._shape and x.dtype is self._dtype) or (
-            x.device != self._device
+        if not (
+            x.shape == self._shape
+            and x.dtype is self._dtype
+            and x.device == self._generator.device
         ):
-            self._shape, self._dtype, self._device = x.shape, x.dtype, x.device
-            window, position = divmod(self.draw, _WINDOW)
-            self._ahead = self._stream(x, window)[position:][::-1]
-        self.draw += 1
-        return self._ahead.pop()
+            self._lay_out(x)
+        draw = self.draw
+        self.draw = draw + 1
+        if len(self._blocks) == 1:
+            return self._rows(self._blocks[0], draw, x)
+        out = torch.empty_like(x)
+        for block in self._blocks:
+            self._fill(out[block.at : block.at + block.n], block, draw)
+        return out
 
-    def _stream(self, x: Tensor, window: int) -> list[Tensor]:
-        """The draws of one window for the samples of x, one tensor each."""
-        n, numel = x.shape[0], max(math.prod(x.shape[1:]), 1)
+    def _lay_out(self, x: Tensor) -> None:
+        """Find the blocks that hold the samples of x."""
+        self._shape, self._dtype = x.shape, x.dtype
+        self._generator = torch.Generator(device=x.device)
+        numel = max(math.prod(x.shape[1:]), 1)
         lane = _FILL // math.gcd(_FILL, numel)
-        block = lane * max(1, _BLOCK_VALUES // (lane * numel))
-        start, end = self.first // block, -(-(self.first + n) // block)
-        if end - start <= 1:
-            return self._block(x, window, start, self.first - start * block, n, lane, block)
-        draws = [torch.empty_like(x) for _ in range(_WINDOW)]
-        for b in range(start, end):
-            low, high = max(self.first, b * block), min(self.first + n, (b + 1) * block)
-            part = self._block(x, window, b, low - b * block, high - low, lane, block)
-            for whole, piece in zip(draws, part, strict=True):
-                whole[low - self.first : high - self.first] = piece
-        return draws
+        large = lane * max(2, _BLOCK_VALUES // (lane * numel))
+        first, end = self.first, self.first + x.shape[0]
+        self._blocks = []
+        # block 0 is [0, lane), block 1 [lane, large), from then on b is [(b - 1) large, b large)
+        for number in range(min(first // lane, 1) + first // large, 2 + max(end - 1, 0) // large):
+            start = lane * (number > 0) if number < 2 else (number - 1) * large
+            size = (lane if number == 0 else number * large) - start
+            low, high = max(first - start, 0), min(end - start, size)
+            if low < high:
+                window = max(1, _WINDOW_VALUES // (lane * numel)) if number == 0 else 1
+                rows = -(-high // lane) * lane if number and x.device.type == "cpu" else size
+                self._blocks.append(
+                    _Block(number, rows, low, high - low, start + low - first, window)
+                )
 
-    def _block(
-        self, x: Tensor, window: int, b: int, low: int, n: int, lane: int, block: int
-    ) -> list[Tensor]:
-        """The draws of one window for n samples of block b, from its sample `low` on."""
-        generator, dims = self._generator, x.shape[1:]
-        if generator is None or generator.device != x.device:
-            generator = self._generator = torch.Generator(device=x.device)
-        generator.manual_seed(self._key(b, window))
-        lanes = -(-(low + n) // lane) if x.device.type == "cpu" else block // lane
-        shape = (lanes, _WINDOW, lane, *dims)
-        draws = torch.randn(shape, generator=generator, dtype=torch.float32, device=x.device)
-        draws = draws[0] if lanes == 1 else draws.transpose(0, 1).reshape(_WINDOW, -1, *dims)
-        draws = draws.narrow(1, low, n)
-        return list((draws if x.dtype is torch.float32 else draws.to(x.dtype)).unbind())
+    def _fill(self, out: Tensor, block: _Block, draw: int) -> None:
+        """One draw of one block's samples, written where it belongs."""
+        if block.window == 1 and block.rows == block.n and out.dtype is torch.float32:
+            out.normal_(generator=self._generator.manual_seed(self._key(block.number, draw)))
+        else:
+            out.copy_(self._rows(block, draw, out))
+
+    def _rows(self, block: _Block, draw: int, x: Tensor) -> Tensor:
+        """One draw of one block's samples."""
+        window, position = divmod(draw, block.window)
+        if window != block.made:
+            generator = self._generator.manual_seed(self._key(block.number, window))
+            shape = (block.window, block.rows, *x.shape[1:])
+            draws = torch.randn(shape, generator=generator, dtype=torch.float32, device=x.device)
+            draws = draws.narrow(1, block.low, block.n)
+            block.draws = (draws if x.dtype is torch.float32 else draws.to(x.dtype)).unbind()
+            block.made = window
+        return block.draws[position]
 
     def _key(self, block: int, window: int) -> int:
         total = block + window

@@ -44,8 +44,7 @@ class PredictorCorrector(Sampler):
     Reference: arXiv:2011.13456, algorithm 1.
 
     Example:
-        >>> pair = PredictorCorrector(predictor="ddim", corrector="langevin(snr=0.1)", corrections=2)
-        >>> pair.nfe_per_step
+        >>> PredictorCorrector(predictor="ddim", corrections=2).nfe_per_step
         3
     """
 
@@ -53,6 +52,7 @@ class PredictorCorrector(Sampler):
     corrector: Any = "langevin"  # a Corrector once made
     corrections: int = 1
     first: str = "corrector"
+    order = None  # a corrector of fixed snr biases every level by a step that no grid makes smaller
 
     def __post_init__(self) -> None:
         """Check the fields and make the parts of their spellings."""
@@ -70,11 +70,6 @@ class PredictorCorrector(Sampler):
             corrections=integer("corrections", self.corrections, ge=1),
             first=choice("first", self.first, ("corrector", "predictor")),
         )
-
-    @property
-    def order(self) -> int | None:
-        """The predictor's."""
-        return self.predictor.order
 
     @property
     def nfe_per_step(self) -> int:

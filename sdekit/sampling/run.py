@@ -9,10 +9,11 @@ name the step.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -191,25 +192,48 @@ def sample(
     dtype, device = placed(model, x_init, dtype, device)
     start = starting_point(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
     run = _Run(model, method, times, denoise, on_nonfinite, callback, keep)
+    trajectory = None
+    if run.kept:
+        trajectory = torch.empty((len(run.kept), *shape), dtype=dtype, device=device)
     parts = []
     bar = progress_bar(progress, (run.rows + 1) * -(-shape[0] // size))
     with evaluating(model), torch.no_grad(), bar as tick:
         for low in range(0, shape[0], size):
+            high = min(low + size, shape[0])
             source = noise if noise is not None else KeyedNoise(key, first=low)
             if start is not None:
-                x = start[low : low + size]
+                x = start[low:high]
             else:
-                like = torch.empty(
-                    (min(size, shape[0] - low), *shape[1:]), dtype=dtype, device=device
-                )
+                like = torch.empty((high - low, *shape[1:]), dtype=dtype, device=device)
                 first = KeyedNoise(key, first=low) if seed is not None else source
                 x = first(like) * sde.prior_std(float(times[0]))
                 if noise is None:
                     source = first  # the run goes on with the same stream
-            part = sliced(cond or {}, low, low + size, shape[0])
-            counted = CountedModel(model, cond=part, max_nfe=max_nfe)
-            parts.append(run.chunk(counted, x, source, tick))
-    return _gathered(parts, run, shape, dtype, device, started)
+            counted = CountedModel(
+                model, cond=sliced(cond or {}, low, high, shape[0]), max_nfe=max_nfe
+            )
+            states = None if trajectory is None else trajectory[:, low:high]
+            parts.append(run.chunk(counted, x, source, states, tick))
+    if not parts:
+        parts = [_Part(torch.empty(shape, dtype=dtype, device=device), 0, len(run.kept))]
+    reached = min(part.kept for part in parts)
+    visited = [float(run.plan.grid[k]) for k in sorted(run.kept)[:reached]]
+    return SampleResult(
+        x=parts[0].x if len(parts) == 1 else torch.cat([part.x for part in parts]),
+        nfe=max(part.nfe for part in parts),
+        grid=run.plan.grid.clone(),  # the plan itself is cached
+        seconds=time.perf_counter() - started,
+        trajectory=None if trajectory is None else trajectory[:reached],
+        trajectory_t=None if trajectory is None else torch.tensor(visited, dtype=torch.float64),
+    )
+
+
+class _Part(NamedTuple):
+    """What a chunk returned: its samples, the calls it took, the states it kept."""
+
+    x: Tensor
+    nfe: int
+    kept: int
 
 
 class _Run:
@@ -237,14 +261,19 @@ class _Run:
         self.kept = {round(i * self.rows / max(count - 1, 1)) for i in range(count)}
 
     def chunk(
-        self, model: CountedModel, x: Tensor, noise: Noise, tick: Callable[[], None] | None
-    ) -> tuple[Tensor, int, list[tuple[float, Tensor]]]:
-        """One chunk from start to end: the samples, the calls, the kept states."""
+        self,
+        model: CountedModel,
+        x: Tensor,
+        noise: Noise,
+        states: Tensor | None,
+        tick: Callable[[], None] | None,
+    ) -> _Part:
+        """One chunk from start to end; the states to keep are written into `states`."""
         # a source that cannot be set back is watched at every row instead
         at = getattr(noise, "at", None)
         every = _WATCH if at is not None else 1
         watched = self.on_nonfinite == "raise"
-        states: list[tuple[float, Tensor]] = []
+        kept = 0
         good: Frame | None = None
         frame: Frame | None = None
         mark = 0
@@ -254,8 +283,9 @@ class _Run:
             k = frame.step
             if not every_row and k not in looked_at:
                 continue
-            if k in self.kept:
-                states.append((frame.t, frame.x))
+            if states is not None and k in self.kept:
+                states[kept] = frame.x
+                kept += 1
             stop = self.callback is not None and self.callback(frame)
             if watched and (k % every == 0 or k == self.rows or stop):
                 if _looks_bad(frame.x):
@@ -272,7 +302,7 @@ class _Run:
             out = model(out, frame.t).x0
             if watched:
                 finite("the denoised samples", out)
-        return out, model.nfe, states
+        return _Part(out, model.nfe, kept)
 
     def _locate(self, model: CountedModel, good: Frame, bad: Frame, noise: Noise | None) -> None:
         """Repeat the rows after the last good frame and raise at the first bad state."""
@@ -288,37 +318,10 @@ class _Run:
             f"{self.sampler!r}: the samples are not finite after step {bad.step} of {self.rows}, "
             f"which ends at t = {bad.t:.6g}: {len(rows)} of {len(bad.x)} samples "
             f"({len(rows) / max(len(bad.x), 1):.1%}), first rows {rows[:5].tolist()}. The model's "
-            "output or the state overflowed; on_nonfinite='return' hands the samples back as they are"
+            "output or the state overflowed; on_nonfinite='return' hands the samples back"
         )
 
 
 def _looks_bad(x: Tensor) -> bool:
     # a finite sum proves a finite state; an infinite one may be overflow, so it is confirmed
-    return not bool(torch.isfinite(x.sum())) and not bool(torch.isfinite(x).all())
-
-
-def _gathered(
-    parts: list[tuple[Tensor, int, list[tuple[float, Tensor]]]],
-    run: _Run,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-    device: torch.device,
-    started: float,
-) -> SampleResult:
-    """The chunks as one result."""
-    if not parts:
-        parts = [(torch.empty(shape, dtype=dtype, device=device), 0, [])]
-    one = len(parts) == 1
-    trajectory = trajectory_t = None
-    if run.kept and parts[0][2]:
-        each = [torch.stack([x for _, x in states]) for _, _, states in parts]
-        trajectory = each[0] if one else torch.cat(each, dim=1)
-        trajectory_t = torch.tensor([t for t, _ in parts[0][2]], dtype=torch.float64)
-    return SampleResult(
-        x=parts[0][0] if one else torch.cat([x for x, _, _ in parts]),
-        nfe=max(nfe for _, nfe, _ in parts),
-        grid=run.plan.grid,
-        seconds=time.perf_counter() - started,
-        trajectory=trajectory,
-        trajectory_t=trajectory_t,
-    )
+    return not math.isfinite(x.sum().item()) and not bool(torch.isfinite(x).all())

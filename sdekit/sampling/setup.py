@@ -1,4 +1,4 @@
-"""What surrounds the loop of a run: its arguments resolved, its starting point, a network's mode."""
+"""What surrounds a run's loop: arguments resolved, the starting point, a network's mode."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def starting_point(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor | None:
-    """The starting point, given or drawn of a target; None: each chunk draws the standard prior."""
+    """The starting point, given or a target's; None: each chunk draws the standard prior."""
     if x_init is not None:
         if floating("x_init", x_init).shape != shape:
             raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")

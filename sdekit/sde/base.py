@@ -452,12 +452,10 @@ def _ordered(s: Tensor, t: Tensor) -> None:
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """d function / dt, elementwise; differentiable in t again where t is."""
     if not readable(t):  # inside vmap or a trace: this composes, but costs more
-        value, pull_back = torch.func.vjp(function, t)
-        return pull_back(torch.ones_like(value))[0]
+        return torch.func.vjp(function, t)[1](torch.ones_like(t))[0]
     with torch.inference_mode(False), torch.enable_grad():
         point = t if t.requires_grad else t.clone().requires_grad_()
         value = function(point)
         if not value.requires_grad:  # a constant
             return torch.zeros_like(t)
-        (slope,) = torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)
-    return slope
+        return torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)[0]

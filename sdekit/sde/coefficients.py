@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import number, readable, shown
-from sdekit._times import Time
+from sdekit._times import Time, entries
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.sde.base import LinearSDE
 
@@ -132,7 +132,7 @@ class CoefficientSDE(LinearSDE):
         """Of the panel that holds t: its start, log_alpha there and var there [shape of t]."""
         starts = self._starts.to(t.device)
         at = (torch.searchsorted(starts, t.detach().contiguous(), right=True) - 1).clamp_min(0)
-        return [column.to(t.device).take(at) for column in (starts, self._log_alphas, self._vars)]
+        return [entries(column, at) for column in (starts, self._log_alphas, self._vars)]
 
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, integer, nearest, number, shown
-from sdekit._times import Time, as_time
+from sdekit._times import Time, as_time, entries
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.sde.vp import VPSDE, VariancePreserving
 
@@ -176,7 +176,9 @@ class DDPM(VariancePreserving):
         """
         n = integer("n", fields.pop("n", 1000), ge=1, error=ConfigError)
         schedule = choice("schedule", fields.pop("schedule", "linear"), SCHEDULES)
-        ends = {name: fields.pop(name) for name in ("t_min", "t_max") if name in fields}
+        ends: dict[str, Any] = {
+            name: fields.pop(name) for name in ("t_min", "t_max") if name in fields
+        }
         parameters = inspect.signature(SCHEDULES[schedule]).parameters
         options = {p.name: p.default for p in parameters.values() if p.kind is p.KEYWORD_ONLY}
         for name, value in fields.items():
@@ -335,13 +337,13 @@ class DDPM(VariancePreserving):
 
     def log_alpha(self, t: Time) -> Tensor:
         """Eq. (1) [shape of t]."""
-        table, i = self._log_alphas.to(t.device), self._interval(t)
-        # take, not table[i], which reads a single i back from the device
-        return torch.lerp(table.take(i), table.take(i + 1), t * self.n - i)
+        i = self._interval(t)
+        ends = entries(self._log_alphas, i), entries(self._log_alphas, i + 1)
+        return torch.lerp(*ends, t * self.n - i)
 
     def f(self, t: Time) -> Tensor:
         """N/2 log(1 - beta_i) on the interval before t [shape of t]."""
-        return 0.5 * self.n * torch.log1p(-self.betas.to(t.device)).take(self._interval(t))
+        return 0.5 * self.n * entries(torch.log1p(-self.betas), self._interval(t))
 
     def g2(self, t: Time) -> Tensor:
         """-2 f [shape of t]: variance preserving."""
@@ -352,8 +354,8 @@ class DDPM(VariancePreserving):
         rising = -self._log_alphas.to(log_alpha.device)
         wanted = -log_alpha
         i = (torch.searchsorted(rising, wanted.contiguous()) - 1).clamp(0, self.n - 1)
-        start = rising.take(i)
-        return (i + (wanted - start) / (rising.take(i + 1) - start)) / self.n
+        start = entries(rising, i)
+        return (i + (wanted - start) / (entries(rising, i + 1) - start)) / self.n
 
     def to_model_time(self, t: Tensor) -> Tensor:
         """The node at or above t, at least t_1: where a chain's model is defined [shape of t]."""
@@ -418,6 +420,10 @@ class DDPM(VariancePreserving):
     def examples(cls) -> list[DDPM]:
         """The paper's chain, a short one, one step, and the other schedules."""
         return [
-            cls.linear(1000), cls.linear(20, beta_start=0.005, beta_end=0.5), 
-            cls(torch.tensor([0.5])), cls.scaled_linear(50, beta_end=0.2), cls.cosine(40), cls.sigmoid(30, beta_end=0.3),
-        ]  # fmt: skip
+            cls.linear(1000),
+            cls.linear(20, beta_start=0.005, beta_end=0.5),
+            cls(torch.tensor([0.5])),
+            cls.scaled_linear(50, beta_end=0.2),
+            cls.cosine(40),
+            cls.sigmoid(30, beta_end=0.3),
+        ]

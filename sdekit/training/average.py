@@ -12,7 +12,8 @@ Reference: torch.optim.swa_utils; the warm-up is that of TensorFlow's Exponentia
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class Average:
             pair[0].append(mine)
             pair[1].append(theirs)
         self._groups = list(groups.values())
+        self._blend: tuple[float, Callable[..., None]] = (math.nan, get_ema_multi_avg_fn())
         self._buffers = list(zip(self.model.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
@@ -56,7 +58,11 @@ class Average:
         """Take in the weights after one more step, eq. (1)."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))  # eq. (2)
-        blend = get_ema_multi_avg_fn(decay if self.count > 1 else 0.0)
+        if self.count == 1:
+            decay = 0.0
+        if decay != self._blend[0]:  # making torch's function costs as much as calling it
+            self._blend = decay, get_ema_multi_avg_fn(decay)
+        _, blend = self._blend
         for mine, theirs in self._groups:
             blend(mine, theirs, self.count)
         for kept, latest in self._buffers:

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sdekit._check import choice, integer, number, shown
 from sdekit._catalogue import make_one
+from sdekit._check import choice, integer, number, shown
 from sdekit.errors import ConfigError, DtypeError
 from sdekit.model import ScoreModel
 from sdekit.objectives import Objective

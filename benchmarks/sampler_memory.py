@@ -1,0 +1,101 @@
+"""Peak memory of a run of many points and steps, and whether it grows with the steps.
+
+    python benchmarks/sampler_memory.py [--quick] [--json FILE]
+
+Each case runs in a process of its own: the resident size is read before the run, once a short run has
+warmed everything up, and its peak (VmHWM, reset just before) after it. The network returns a stored
+tensor, so what is counted is the loop: samples, noise, and the states it holds on to. The bare loop is
+the same arithmetic written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+REACH = 6.0  # MB above the start
+
+
+def resident(field: str) -> float:
+    """A field of /proc/self/status in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def run(case: str, points: int, steps: int, queue: multiprocessing.Queue) -> None:
+    """One case: the growth of the peak in MB goes into the queue."""
+    import torch
+
+    from sdekit import VPSDE, ScoreModel, sample
+
+    torch.set_num_threads(1)
+
+    class Free(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = torch.zeros(points, 2)
+
+        def forward(self, x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            return self.out[: len(x)]
+
+    model = ScoreModel(Free(), VPSDE())
+
+    def go(n: int, steps: int) -> object:
+        if case == "bare":
+            x, g = torch.randn(n, 2), torch.Generator()
+            for _ in range(steps):
+                raw = model.network(x, x)
+                x = (
+                    torch.mul(x, 1.0)
+                    .add_(raw, alpha=0.1)
+                    .add_(torch.randn(n, 2, generator=g), alpha=0.1)
+                )
+            return x
+        keep = "all" if case == "trajectory" else None
+        return sample(model, (n, 2), sampler="ancestral", steps=steps, seed=0, keep=keep).x
+
+    go(1000, steps)  # plans, imports, caches
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    before = resident("VmRSS")
+    kept = go(points, steps)
+    queue.put((resident("VmHWM") - before, float(kept.sum())))
+
+
+def main() -> None:
+    """Measure the cases and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer points, to see that it runs")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    args = parser.parse_args()
+    points = 20_000 if args.quick else 100_000
+    cases = [("bare", 1000), ("sdekit", 100), ("sdekit", 1000), ("trajectory", 1000)]
+    if args.quick:
+        cases = [("bare", 50), ("sdekit", 50)]
+    table = Table("loop", "points", "steps", "peak above start, MB", "to reach")
+    rows = []
+    context = multiprocessing.get_context("spawn")
+    for case, steps in cases:
+        queue = context.Queue()
+        process = context.Process(target=run, args=(case, points, steps, queue))
+        process.start()
+        megabytes, _ = queue.get(timeout=600)
+        process.join()
+        reach = {"sdekit": REACH, "trajectory": 800.0}.get(case)
+        rows.append(
+            {"loop": case, "points": points, "steps": steps, "mb": megabytes, "reach": reach}
+        )
+        table.add_row(case, str(points), str(steps), f"{megabytes:.1f}", str(reach or ""))
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Reading data that somebody else wrote: `.npy` arrays and `.csv` tables of points."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdekit.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["read_points"]
+
+
+def read_points(path: Path) -> Tensor:
+    """The samples of a file as float32 [(n, *dims)].
+
+    A `.csv` file has one sample a line, numbers between commas, and may begin with a line of names.
+    An `.npy` file holds an array of floating numbers, samples first. A single column is (n, 1).
+
+    Raises:
+        DataError: no such file, another format, no sample, or values that are no finite numbers;
+            the line or the row is named.
+    """
+    import numpy as np
+    import torch
+
+    readers = {".npy": _npy, ".csv": _csv}
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(f"--data {path}: {what}")
+    if path.suffix.lower() not in readers:
+        raise DataError(f"--data {path}: only .npy and .csv files are read")
+    try:
+        array = readers[path.suffix.lower()](path)
+    except OSError as error:
+        raise DataError(f"--data {path}: {error.strerror or error}") from None
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim == 0 or array.size == 0:
+        raise DataError(f"--data {path} holds no sample (shape {array.shape})")
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        rows = np.flatnonzero(bad)[:5].tolist()
+        raise DataError(f"--data {path} holds NaN or infinity in {bad.sum()} rows, first: {rows}")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _npy(path: Path):  # noqa: ANN202  # NumPy is imported when needed
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"--data {path} is no .npy array of numbers: {error}") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"--data {path} is an archive of arrays; save one array as .npy")
+    if array.dtype.kind != "f":
+        raise DataError(f"--data {path} holds {array.dtype}; save floating numbers")
+    return array
+
+
+def _csv(path: Path):  # noqa: ANN202  # NumPy is imported when needed
+    import numpy as np
+
+    rows: list[list[float]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line in csv.reader(file):
+                number = _Line(path, rows, len(line))
+                if line and any(word.strip() for word in line):
+                    number.read(line)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"--data {path} is no CSV table: {error}") from None
+    return np.array(rows, dtype=np.float64)
