@@ -21,7 +21,7 @@ from sdekit import catalogue
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["sde", "targets", "model", "objectives", "sampling", "training", "errors"]
 # an equation of the module that defines the class: of no use beside its name alone
-_OWN_EQUATION = re.compile(r",? eqs?\. \(\d+\)(?: to \(\d+\))?")
+_OWN_EQUATION = re.compile(r", eqs?\. \(\d+\)(?: to \(\d+\))?")
 
 
 def fill(text: str, name: str, body: str) -> str:
@@ -67,31 +67,29 @@ def _prior(sde: Any) -> str:
 
 
 def sdes() -> str:
-    """Every SDE: its defaults, where it runs, what it starts from."""
+    """Every SDE with its defaults: where it runs, what it starts from."""
     rows = []
     for name, entry in own("sde").items():
         sde = entry.make()
         span = f"{sde.t_min:g} to {sde.t_max:g}"
-        rows.append([_spelt(name), _says(entry), _spelt(repr(sde)), span, _prior(sde), _source(entry)])
-    return table(["name", "what it is", "with its defaults", "t", "starts from", "source"], rows)
+        rows.append([_spelt(name), _says(entry), span, _prior(sde), _source(entry)])
+    return table(["name", "what it is", "t", "starts from", "source"], rows)
 
 
 def sampler_claims(sampler: Any) -> list[str]:
     """Order, calls a step, noise and choice of steps, as the sampler declares them."""
     if "adaptive" in sampler.needs:
         return ["adaptive", "adaptive", "no"]
-    order = "corrector" if sampler.order is None else str(sampler.order)
+    order = "none" if sampler.order is None else str(sampler.order)
     return [order, str(sampler.nfe_per_step), "yes" if "noise" in sampler.needs else "no"]
 
 
 def samplers() -> str:
-    """Every sampler with its defaults and what it claims."""
+    """Every sampler and what it claims with its defaults."""
     rows = []
     for name, entry in own("sampler").items():
-        sampler = entry.make()
-        claims = sampler_claims(sampler)
-        rows.append([_spelt(name), _says(entry), _spelt(repr(sampler)), *claims, _source(entry)])
-    header = ["name", "what it is", "with its defaults", "order", "calls a step", "noise", "source"]
+        rows.append([_spelt(name), _says(entry), *sampler_claims(entry.make()), _source(entry)])
+    header = ["name", "what it is", "order", "calls a step", "noise", "source"]
     return table(header, rows)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sdekit._check import readable, same_device, shown
+from sdekit._check import floating, readable, same_device, shown
 from sdekit.errors import DtypeError, ShapeError, TimeError
 
 # A float or a tensor where a schedule is called, a float64 tensor inside one: `schedule` makes it so,
@@ -151,3 +151,30 @@ def expand_like(c: Tensor, x: Tensor, name: str = "t") -> Tensor:
             f"of {x.shape[0]}, got {tuple(c.shape)}"
         )
     return c.to(x.dtype).reshape(c.shape[0], *trailing)
+
+
+def scaled(x: Tensor, c: Tensor) -> Tensor:
+    """The samples x [(batch, *dims)] times a coefficient of their times, in the dtype of x."""
+    return floating("x", x) * expand_like(c, x)
+
+
+def check_order(s: Tensor, t: Tensor) -> None:
+    """Raise a TimeError where s > t: a transition goes from s, nearer to the data, to t."""
+    if readable(s) and readable(t) and bool((s > t).any()):
+        at = (s > t).nonzero()[0].tolist()
+        s_bad, t_bad = (each[tuple(at)].item() for each in (s + 0 * t, t + 0 * s))
+        raise TimeError(
+            f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}"
+        )
+
+
+def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """d function / dt, elementwise; differentiable in t again where t is."""
+    if not readable(t):  # inside vmap or a trace: this composes, but costs more
+        return torch.func.vjp(function, t)[1](torch.ones_like(t))[0]
+    with torch.inference_mode(False), torch.enable_grad():
+        point = t if t.requires_grad else t.clone().requires_grad_()
+        value = function(point)
+        if not value.requires_grad:  # a constant
+            return torch.zeros_like(t)
+        return torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)[0]

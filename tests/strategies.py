@@ -111,6 +111,7 @@ ODD = {
     "two_lambdas": LinearSDE.from_coefficients(_minus_half_beta, _beta),
     "two_lambdas_jump": LinearSDE.from_coefficients(_minus_half_step, _step, var0=0.04, t_max=1.5),
     "strong_beta": VPSDE(beta_min=0.1, beta_max=200.0),
+    "strong_sub_vp": SubVPSDE(beta_min=0.1, beta_max=900.0),
 }
 _JUMPS = {"two_lambdas_jump": [0.25]}
 

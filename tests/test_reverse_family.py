@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import EVERY, MIXTURES, every_mixture, every_sde, smooth_times
 from support import assert_close
-from test_sde_fokker_planck import SOLVED, residual
+from test_sde_fokker_planck import SOLVED, divergence, residual
 
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
+from sdekit.sde import SDE
 
 
 def exact_score(sde, law):
@@ -99,6 +100,38 @@ def test_shapes_and_prior(sde):
     assert torch.equal(*draws)
     assert torch.equal(process.prior_log_prob(draws[0]), sde.prior_log_prob(draws[0]))
     assert (process.t_min, process.t_max) == (sde.t_min, sde.t_max)
+
+
+class DoubleWell(SDE):
+    """dx = -V'(x) dt + sqrt(2) dW, V = (x^2 - 1)^2, in its stationary law exp(-V): not linear."""
+
+    t_min, t_max = 0.0, 1.0
+
+    def drift(self, x, t):
+        return -4 * x * (x.square() - 1)
+
+    def diffusion(self, t):
+        return torch.full_like(torch.as_tensor(t), 2.0).sqrt()
+
+    def prior_sample(self, shape, *, generator=None, dtype=None, device=None):
+        return torch.zeros(shape, dtype=dtype)
+
+    def prior_log_prob(self, x):
+        return -(x.square() - 1).square().sum(1)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
+def test_any_drift_can_be_reversed(eta):
+    """exp(-V) stays stationary under the reversed family of a process that is not linear."""
+    well = DoubleWell()
+    process = well.reverse(well.drift, eta=eta)  # its score is its drift
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    t = torch.full((41,), 0.5, dtype=torch.float64)
+    s, bend = well.drift(x, t)[:, 0], divergence(lambda y: well.drift(y, t), x)
+    noise = 0.5 * process.diffusion(t).square() * (bend + s.square())
+    flux = divergence(lambda y: process.drift(y, t), x) + process.drift(x, t)[:, 0] * s
+    assert_close(flux + noise, torch.zeros_like(noise), tol=1e-12, scale=float(s.square().max()))
+    assert process.kinds == frozenset()
 
 
 def test_wrong_members_are_seen():

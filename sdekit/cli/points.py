@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sdekit.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 __all__ = ["read_points"]
@@ -48,7 +49,7 @@ def read_points(path: Path) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
 
 
-def _npy(path: Path):  # noqa: ANN202  # NumPy is imported when needed
+def _npy(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
@@ -62,16 +63,43 @@ def _npy(path: Path):  # noqa: ANN202  # NumPy is imported when needed
     return array
 
 
-def _csv(path: Path):  # noqa: ANN202  # NumPy is imported when needed
+def _csv(path: Path) -> np.ndarray:
     import numpy as np
 
     rows: list[list[float]] = []
+    names: list[str] | None = None
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line in csv.reader(file):
-                number = _Line(path, rows, len(line))
-                if line and any(word.strip() for word in line):
-                    number.read(line)
+            reader = csv.reader(file)
+            for line in reader:
+                if not any(word.strip() for word in line):
+                    continue
+                row = _numbers(line)
+                if row is None and not rows and names is None and not any(map(_is_number, line)):
+                    names = line
+                    continue
+                if row is None:
+                    raise DataError(
+                        f"--data {path}, line {reader.line_num}: {','.join(line)!r:.60} "
+                        "is not numbers between commas"
+                    )
+                if rows and len(row) != len(rows[0]):
+                    raise DataError(
+                        f"--data {path}, line {reader.line_num}: {len(row)} numbers, "
+                        f"earlier lines have {len(rows[0])}"
+                    )
+                rows.append(row)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"--data {path} is no CSV table: {error}") from None
     return np.array(rows, dtype=np.float64)
+
+
+def _numbers(words: list[str]) -> list[float] | None:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
+def _is_number(word: str) -> bool:
+    return _numbers([word]) is not None

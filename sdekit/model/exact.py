@@ -90,7 +90,8 @@ class ExactScore:
             )
 
         def made(t: Tensor) -> list[Callable[[Tensor], Tensor]]:
-            pairs = zip(self.sde.alpha(t).tolist(), self.sde.var(t).tolist(), strict=True)
+            sde = self.sde.reaching(float(t.max()))  # a run may churn above t_max
+            pairs = zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True)
             return [self.target.perturbed(alpha, var)._score for alpha, var in pairs]
 
         scores = PerTime(made, times)

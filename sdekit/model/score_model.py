@@ -106,7 +106,7 @@ class ScoreModel(nn.Module):
         batch, network, dtype = x.shape[0], self.network, self._dtype()
 
         def told(t: Tensor) -> Sequence[Tensor]:
-            column = self._told(t.to(x.device), len(t))
+            column = self._told(t.to(x.device), len(t), self._reaching(t))
             return column[:, None].expand(len(t), batch).unbind()
 
         inputs = PerTime(told, times)
@@ -116,23 +116,30 @@ class ScoreModel(nn.Module):
             if cond:
                 return lambda x, t: network(x, inputs[t], **cond)
             return lambda x, t: network(x, inputs[t])
-        scales = PerTime(lambda t: self._scale(t).tolist(), times)  # type: ignore[union-attr]
+        scales = PerTime(
+            lambda t: self._scale(t, self._reaching(t)).tolist(),  # type: ignore[union-attr]
+            times,
+        )
         return lambda x, t: network((x * scales[t]).to(dtype or x.dtype), inputs[t], **cond)
 
     def _dtype(self) -> torch.dtype | None:
         """The dtype that the network computes in; None where it has no floating parameter."""
         return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), None)
 
-    def _told(self, t: Tensor, batch: int) -> Tensor:
+    def _told(self, t: Tensor, batch: int, sde: LinearSDE | None = None) -> Tensor:
         """The network's time input [(batch,)]."""
         function = (
             TIME_INPUTS[self.time_input] if isinstance(self.time_input, str) else self.time_input
         )
-        told = function(self.sde, t).to(self._dtype() or torch.get_default_dtype())
+        told = function(sde or self.sde, t).to(self._dtype() or torch.get_default_dtype())
         return expand_like(told, told.new_empty(batch)).expand(batch)
 
-    def _scale(self, t: Tensor) -> Tensor | None:
-        return self.parametrization.input_scale(self.sde, t)
+    def _scale(self, t: Tensor, sde: LinearSDE | None = None) -> Tensor | None:
+        return self.parametrization.input_scale(sde or self.sde, t)
+
+    def _reaching(self, t: Tensor) -> LinearSDE:
+        """The process up to these times: a run may churn above t_max."""
+        return self.sde.reaching(float(t.max()))
 
     def _network_call(
         self, x: Tensor, told: Tensor, scale: Tensor | None, cond: Mapping[str, Any]

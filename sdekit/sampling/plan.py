@@ -61,8 +61,7 @@ class Plan:
     """What a run does, row by row.
 
     Attributes:
-        grid: the times at which states are reported: where each row starts, and the last end [(K +
-            1,)].
+        grid: the times at which states are reported: the start, and the end of each row [(K + 1,)].
         rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a
             float, a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested
             dict.
@@ -141,7 +140,7 @@ def _cached(
         columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
         calls: set[float] = set()
         rows = _rows(columns, sde, parametrization, len(t), calls)
-    return Plan(grid=torch.cat([t, s[-1:]]), rows=rows, calls=sorted(calls, reverse=True))
+    return Plan(grid=torch.cat([times[:1], s]), rows=rows, calls=sorted(calls, reverse=True))
 
 
 def plan_for(

@@ -28,10 +28,10 @@ from __future__ import annotations
 
 import math
 import numbers
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ from scipy.optimize import elementwise
 from torch import Tensor
 
 from sdekit._check import (
-    Checked,
     floating,
     integer,
     number,
@@ -48,15 +47,11 @@ from sdekit._check import (
     samples,
     shown,
 )  # fmt: skip
-from sdekit._times import Time, expand_like, schedule
+from sdekit._times import Time, check_order, derivative, scaled, schedule
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
+from sdekit.sde.process import SDE
 
-if TYPE_CHECKING:
-    from sdekit.sde.reverse import ReverseSDE
-
-Score = Callable[[Tensor, Time], Tensor]
-
-__all__ = ["SDE", "LinearSDE", "Posterior", "Score"]
+__all__ = ["LinearSDE", "Posterior"]
 
 # the methods of times alone, which get float64 times and give checked results wherever overridden
 _SCHEDULES = (
@@ -71,72 +66,6 @@ class Posterior(NamedTuple):
     x_t: Tensor
     x_0: Tensor
     var: Tensor
-
-
-class SDE(Checked, ABC):
-    """dx = drift(x, t) dt + diffusion(t) dW on t in [0, t_max], any drift.
-
-    A subclass has `t_min`, `t_max` and the four methods below. Times are floats or tensors of
-    shape (), (batch,) or (batch, 1, ..., 1); samples are (batch, *dims).
-
-    Reference: arXiv:2011.13456, eq. 5.
-    """
-
-    t_min: float
-    t_max: float
-    direction: ClassVar[int] = 1  # +1: time runs from data to noise; a reversed process has -1
-    kinds: ClassVar[frozenset[str]] = frozenset()  # what samplers may require in `needs`
-
-    @abstractmethod
-    def drift(self, x: Tensor, t: Time) -> Tensor:
-        """The drift [(batch, *dims)] at x [(batch, *dims)] and t."""
-
-    @abstractmethod
-    def diffusion(self, t: Time) -> Tensor:
-        """The scalar diffusion g(t) [shape of t]."""
-
-    @abstractmethod
-    def prior_sample(
-        self,
-        shape: Sequence[int],
-        *,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """Draws [shape] of the law that sampling starts from at t_max."""
-
-    @abstractmethod
-    def prior_log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of that law in nats [(batch,)] at x [(batch, *dims)]."""
-
-    def reverse(self, score: Score, *, eta: float = 1.0) -> ReverseSDE:
-        r"""The process that runs from t_max to 0 with the same marginals.
-
-        drift(x, t) - (1 + eta^2) / 2 g(t)^2 score(x, t), diffusion eta g(t): eta = 1 is Anderson's
-        reverse SDE, eta = 0 the probability-flow ODE, and every eta >= 0 has the same marginals.
-
-        Args:
-            score: grad log p_t, a callable (x, t) -> tensor of the shape of x.
-            eta: the stochasticity, >= 0.
-
-        Raises:
-            ConfigError: eta < 0.
-
-        Reference: arXiv:2011.13456, eqs. 6 and 13; arXiv:2206.00364, eq. 6 for the family.
-
-        Example:
-            >>> import torch
-            >>> from sdekit import VPSDE, Gaussian
-            >>> sde, data = VPSDE(), Gaussian(torch.zeros(2), 1.0)
-            >>> backward = sde.reverse(lambda x, t: data.score(x), eta=0.0)
-            >>> x = torch.ones(3, 2)
-            >>> bool(backward.drift(x, 0.5).abs().max() < 1e-6)  # N(0, I) does not move
-            True
-        """
-        from sdekit.sde.reverse import ReverseSDE  # it subclasses SDE
-
-        return ReverseSDE(sde=self, score=score, eta=eta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,17 +155,17 @@ class LinearSDE(SDE):
     @schedule
     def f(self, t: Time) -> Tensor:
         """d log_alpha / dt [shape of t], eq. (3)."""
-        return _derivative(self.log_alpha, t)
+        return derivative(self.log_alpha, t)
 
     @schedule
     def g2(self, t: Time) -> Tensor:
         """d var / dt - 2 f var [shape of t], eq. (4)."""
-        return _derivative(self.var, t) - 2 * self.f(t) * self.var(t)
+        return derivative(self.var, t) - 2 * self.f(t) * self.var(t)
 
     @schedule
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """x_t | x_s for s <= t: scale and standard deviation [broadcast shape], eq. (6)."""
-        _ordered(s, t)
+        check_order(s, t)
         scale = (self.log_alpha(t) - self.log_alpha(s)).exp()
         gain = self.log_snr(t) - self.log_snr(s)
         var = torch.where(s == t, 0.0, -self.var(t) * torch.expm1(gain))
@@ -300,7 +229,7 @@ class LinearSDE(SDE):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """f(t) x [(batch, *dims)]."""
-        return _scaled(x, self.f(t))
+        return scaled(x, self.f(t))
 
     @schedule
     def diffusion(self, t: Time) -> Tensor:
@@ -321,7 +250,7 @@ class LinearSDE(SDE):
                 f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}"
             )
         same_device("noise", noise, "x0", x0)
-        return _scaled(x0, self.alpha(t)) + _scaled(noise.to(x0.dtype), self.sigma(t))
+        return scaled(x0, self.alpha(t)) + scaled(noise.to(x0.dtype), self.sigma(t))
 
     # the prior ----------------------------------------------------------------------------------
 
@@ -434,28 +363,3 @@ class LinearSDE(SDE):
         from sdekit.sde.coefficients import CoefficientSDE  # it subclasses LinearSDE
 
         return CoefficientSDE(f_of_t=f, g2_of_t=g2, var0=var0, t_min=t_min, t_max=t_max)
-
-
-def _scaled(x: Tensor, c: Tensor) -> Tensor:
-    return floating("x", x) * expand_like(c, x)
-
-
-def _ordered(s: Tensor, t: Tensor) -> None:
-    if readable(s) and readable(t) and bool((s > t).any()):
-        at = (s > t).nonzero()[0].tolist()
-        s_bad, t_bad = (each[tuple(at)].item() for each in (s + 0 * t, t + 0 * s))
-        raise TimeError(
-            f"s <= t is needed (s is nearer to the data), got s = {s_bad!r}, t = {t_bad!r}"
-        )
-
-
-def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """d function / dt, elementwise; differentiable in t again where t is."""
-    if not readable(t):  # inside vmap or a trace: this composes, but costs more
-        return torch.func.vjp(function, t)[1](torch.ones_like(t))[0]
-    with torch.inference_mode(False), torch.enable_grad():
-        point = t if t.requires_grad else t.clone().requires_grad_()
-        value = function(point)
-        if not value.requires_grad:  # a constant
-            return torch.zeros_like(t)
-        return torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)[0]

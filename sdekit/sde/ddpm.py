@@ -37,7 +37,7 @@ from sdekit._times import Time, as_time, entries
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.sde.vp import VPSDE, VariancePreserving
 
-__all__ = ["DDPM", "PosteriorMean", "respaced_betas"]
+__all__ = ["DDPM", "PosteriorMean"]
 
 
 class PosteriorMean(NamedTuple):
@@ -81,15 +81,6 @@ SCHEDULES: Mapping[str, Callable[..., Tensor]] = {
     "cosine": cosine,
     "sigmoid": sigmoid,
 }
-
-
-def respaced_betas(log_alphas: Tensor, indices: Sequence[int]) -> Tensor:
-    """The betas of the chain that keeps alpha_bar on `indices` [(len(indices),)].
-
-    1 - beta_k = alpha_bar_{i_k} / alpha_bar_{i_{k-1}}; arXiv:2102.09672, section 4.
-    """
-    kept = log_alphas[[0, *indices]]
-    return -torch.expm1(2 * kept.diff())
 
 
 @register("sde", "ddpm", paper="arXiv:2006.11239, eq. 2")
@@ -138,7 +129,7 @@ class DDPM(VariancePreserving):
         if not isinstance(betas, Tensor | np.ndarray | list | tuple):
             raise DtypeError(f"betas must be a 1-d tensor of real numbers, got {shown(betas)}")
         try:
-            # a list by way of NumPy, which keeps its floats' 53 bits
+            # by way of NumPy a list keeps its floats' 53 bits
             table = betas if isinstance(betas, Tensor) else torch.as_tensor(np.array(betas))
         except (TypeError, ValueError, RuntimeError):
             raise DtypeError(f"betas must hold real numbers, got {shown(betas)}") from None
@@ -220,6 +211,8 @@ class DDPM(VariancePreserving):
     def respaced(self, indices: Sequence[int]) -> DDPM:
         """The shorter chain whose alpha_bar are exactly this one's at `indices` (1 .. N, rising).
 
+        1 - beta_k = alpha_bar_{i_k} / alpha_bar_{i_{k-1}}; arXiv:2102.09672, section 4.
+
         Raises:
             TimeError: an index outside 1 .. N, or not rising.
             DtypeError: an index that is no int.
@@ -227,8 +220,9 @@ class DDPM(VariancePreserving):
         kept = [integer("indices", i) for i in indices]
         if not kept or kept[0] < 1 or kept[-1] > self.n or any(np.diff(kept) <= 0):
             raise TimeError(f"indices must rise inside 1 .. {self.n}, got {shown(kept)}")
-        chain = type(self)(respaced_betas(self._log_alphas, kept))
-        chain._set(_log_alphas=self._log_alphas[[0, *kept]])  # exactly, not through 1 - beta
+        log_alphas = self._log_alphas[[0, *kept]]
+        chain = type(self)(-torch.expm1(2 * log_alphas.diff()))
+        chain._set(_log_alphas=log_alphas)  # exactly, not through 1 - beta
         return chain
 
     # the table ----------------------------------------------------------------------------------

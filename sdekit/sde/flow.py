@@ -19,8 +19,8 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit._times import Time
-from sdekit.sde.base import LinearSDE, _ordered
+from sdekit._times import Time, check_order
+from sdekit.sde.base import LinearSDE
 
 __all__ = ["FlowSDE"]
 
@@ -64,7 +64,7 @@ class FlowSDE(LinearSDE):
 
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """x_t | x_s: (1-t)/(1-s), and var = (t-s)(t + s - 2ts)/(1-s)^2 [broadcast shape]."""
-        _ordered(s, t)
+        check_order(s, t)
         return (1 - t) / (1 - s), ((t - s) * (t * (1 - s) + s * (1 - t))).sqrt() / (1 - s)
 
     def prior_std(self, t: float | None = None) -> float:

@@ -25,7 +25,7 @@ from torch import Tensor
 from sdekit._check import number, shown
 from sdekit._times import Time, expand_like
 from sdekit.errors import DtypeError, ModelError, ShapeError
-from sdekit.sde.base import SDE, Score
+from sdekit.sde.process import SDE, Score
 
 __all__ = ["ReverseSDE"]
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit._times import Time
+from sdekit._times import Time, check_order, scaled
 from sdekit.errors import ConfigError
-from sdekit.sde.base import LinearSDE, _ordered, _scaled
+from sdekit.sde.base import LinearSDE
 
 __all__ = ["EDM", "VESDE"]
 
@@ -65,7 +65,7 @@ class _Exploding(LinearSDE):
 
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """x_t | x_s: 1 and sqrt(var_t - var_s) [broadcast shape], as sigma_s^2 expm1(...)."""
-        _ordered(s, t)
+        check_order(s, t)
         std = self.sigma(s) * torch.expm1(2 * self.log_sigma_gain(s, t)).clamp_min(0).sqrt()
         return torch.ones_like(std), std
 
@@ -108,7 +108,7 @@ class VESDE(_Exploding):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """0 [(batch, *dims)], eq. (1)."""
-        return _scaled(x, self.log_alpha(t))
+        return scaled(x, self.log_alpha(t))
 
     def diffusion(self, t: Time) -> Tensor:
         """sigma(t) sqrt(2 log(sigma_max / sigma_min)) [shape of t], eq. (1)."""

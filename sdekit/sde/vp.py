@@ -27,9 +27,9 @@ from torch.nn.functional import softplus
 
 from sdekit._catalogue import register
 from sdekit._check import integer, number
-from sdekit._times import Time, schedule
+from sdekit._times import Time, check_order, scaled, schedule
 from sdekit.errors import ConfigError
-from sdekit.sde.base import LinearSDE, _ordered, _scaled
+from sdekit.sde.base import LinearSDE
 
 if TYPE_CHECKING:
     from sdekit.sde.ddpm import DDPM
@@ -49,7 +49,7 @@ class VariancePreserving(LinearSDE):
 
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """x_t | x_s: scale k = alpha_t / alpha_s, std sqrt(1 - k^2) [broadcast shape]."""
-        _ordered(s, t)
+        check_order(s, t)
         log_scale = self.log_alpha(t) - self.log_alpha(s)
         return log_scale.exp(), (-torch.expm1(2 * log_scale)).clamp_min(0).sqrt()
 
@@ -98,7 +98,7 @@ class _LinearBeta(LinearSDE):
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """-1/2 beta(t) x [(batch, *dims)], eq. (1): written out, and compared with f."""
-        return _scaled(x, -0.5 * self.beta(t))
+        return scaled(x, -0.5 * self.beta(t))
 
     def prior_std(self, t: float | None = None) -> float:
         """1: the stationary law of the process."""
@@ -212,7 +212,7 @@ class SubVPSDE(_LinearBeta):
 
         With a = log_alpha(s), b = log_alpha(t): var = expm1(2 (b - a)) expm1(2 (b + a)).
         """
-        _ordered(s, t)
+        check_order(s, t)
         a, b = self.log_alpha(s), self.log_alpha(t)
         return (b - a).exp(), (torch.expm1(2 * (b - a)) * torch.expm1(2 * (b + a))).sqrt()
 

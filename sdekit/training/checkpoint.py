@@ -125,7 +125,7 @@ def save_checkpoint(
         raise DtypeError(f"model must be a ScoreModel, got {shown(model)}")
     step = integer("step", step, ge=0)
     target = Path(path)
-    if target.is_dir() and not target.is_symlink():
+    if os.path.isdir(target) and not target.is_symlink():  # Path.is_dir may raise
         target = target / files.name_of_step(step)
     files.regular(target, missing=True)  # before any work
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
@@ -187,7 +187,7 @@ def load_checkpoint(
         sdekit.errors.CheckpointError: no such file: no-such-folder/step-00000001.safetensors
     """
     path = Path(path)
-    if not path.is_dir() or path.is_symlink():
+    if not os.path.isdir(path) or path.is_symlink():  # Path.is_dir may raise
         return _load(path, network, model)
     found = files.checkpoints(path)
     if not found:
@@ -278,4 +278,4 @@ def _give_optimizer(
         {k: tuple(v) if isinstance(v, list) and k != "params" else v for k, v in group.items()}
         for group in stored["groups"]
     ]
-    return {"state": state, "param_groups": groups}
+    return {"state": dict(sorted(state.items())), "param_groups": groups}

@@ -33,7 +33,8 @@ __all__ = ["FORMAT", "decode", "encode"]
 FORMAT = 1  # the version of the layout that this code writes
 _NAME = "sdekit"
 _BLANK = "0" * 64
-_MARK = rb'"sdekit":"{\"sha256\":\"'  # as it stands in the header: JSON inside JSON
+_START = rb'{\"sha256\":\"'  # of the text, as it stands in the header: JSON inside JSON
+_MARK = b'"sdekit":"' + _START
 _HEADER_LIMIT = 2**24  # bytes: about 100,000 tensors; bounds the memory that a bad header can take
 _SCAN = 2**16  # bytes searched for the end of a text pickle
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")
@@ -96,7 +97,8 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     text = header.get("__metadata__", {}).get(_NAME)
     at = _digest_place(data)
     if at is None or text is None:
-        if at is None and text is None and set(header) != {"__metadata__"}:
+        length = int.from_bytes(data[:8], "little")
+        if text is None and data.find(_START, 8, 8 + length) < 0:  # one flipped bit cannot do that
             raise CheckpointError(f"{name} was not written by sdekit", kind="incompatible")
         raise _corrupt(name, "it has no digest")
     blank = hashlib.sha256(data[:at])
@@ -120,7 +122,7 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         meta = dict(content["content"])
     except Exception as error:  # whatever a valid digest over invalid content leads to
         raise _corrupt(name, str(error)) from error
-    return tensors, meta
+    return dict(sorted(tensors.items())), meta  # safetensors returns them in no order
 
 
 def _corrupt(name: str, why: str) -> CheckpointError:

@@ -1,0 +1,204 @@
+"""`sdekit sample`: samples from a checkpoint, as an `.npz` file and a picture beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from sdekit.cli.folders import claim_file, write
+from sdekit.cli.options import Common, Int, MaybeInt
+from sdekit.cli.terminal import Terminal
+from sdekit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from sdekit.training import Checkpoint
+
+__all__ = ["OPTIONS", "run"]
+
+_CHUNK = 2**14  # samples run at a time: bounds the memory, costs nothing
+_STEPS = 50
+_MODES = 12  # more modes than this are counted, not listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Common):
+    """Draw samples from a checkpoint, with any sampler and any number of steps.
+
+    Writes FILE.npz (x, the times t, nfe, and meta, a JSON text) and a picture, FILE.png. Where the
+    model was trained on a mixture it prints the weight of every mode with its standard error.
+
+    examples:
+      sdekit sample runs/vp --out vp.npz
+      sdekit sample runs/vp --sampler "ddim(eta=1.0)" --grid log_snr --steps 20 --n 2000 --out a.npz
+    """
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """a run folder (its newest checkpoint) or a file"""
+    out: Path = Path("samples.npz")
+    """the file of the samples"""
+    sampler: str = "heun"
+    """how: a name of `sdekit list samplers`"""
+    steps: MaybeInt = None
+    """steps of the grid; by default 50, or all of a shorter chain"""
+    grid: str = "uniform"
+    """where the steps are: a name of `sdekit list grids`"""
+    n: Int = 10_000
+    """how many samples"""
+
+
+OPTIONS = Sample
+
+
+def run(options: Sample, terminal: Terminal) -> int:
+    """Sample; returns the exit code."""
+    from sdekit._catalogue import make_one
+    from sdekit._check import integer
+    from sdekit.cli.device import device_of
+    from sdekit.sampling import Grid, Sampler, sample
+    from sdekit.sampling.grid import resolve_grid
+
+    integer("--n", options.n, ge=1)
+    if options.steps is not None:
+        integer("--steps", options.steps, ge=1)
+    sampler: Sampler = make_one("sampler", options.sampler, Sampler)
+    grid: Grid = make_one("grid", options.grid, Grid)
+    device = device_of(options.device)
+    found = _load(options.checkpoint)
+    model = found.model.to(device)
+    shape = _shape(found)
+    steps = min(_STEPS, model.sde.default_steps) if options.steps is None else options.steps
+    if "ddpm" not in model.sde.kinds:
+        steps = _STEPS if options.steps is None else options.steps
+    rows = len(sampler.times(model.sde, resolve_grid(grid, model.sde, steps))[0])
+    out = claim_file(options.out, ".npz", overwrite=options.overwrite)
+    chunks = -(-options.n // _CHUNK)
+    done = 0
+    with terminal.progress("sampling", rows * chunks if rows > 1 else None) as advance:
+
+        def tick(frame: Any) -> None:
+            nonlocal done
+            done += frame.step > 0
+            advance(done, f"t = {frame.t:.3f}")
+
+        result = sample(
+            model, (options.n, *shape), sampler=sampler, steps=steps, grid=grid, seed=options.seed,
+            device=device, chunk=_CHUNK, callback=tick,
+        )  # fmt: skip
+    x = result.x.cpu()
+    target = _target(found)
+    meta = {
+        "checkpoint": str(found.path), "step": found.step, "sde": repr(model.sde),
+        "sampler": repr(sampler), "grid": repr(grid), "steps": steps, "n": options.n,
+        "seed": options.seed, "nfe": result.nfe,
+    }  # fmt: skip
+    terminal.say(
+        f"{options.n} samples by {sampler!r} on {model.sde!r}: {len(result.grid) - 1} steps, "
+        f"{result.nfe} network calls each, {result.seconds:.2f} s"
+    )
+    modes = _report_modes(terminal, target, x)
+    if modes:
+        meta["modes"] = modes
+    write(out, _archive(x, result.grid, result.nfe, meta))
+    picture = out.with_suffix(".png")
+    write(picture, _picture(x, target, f"{sampler.catalogue_name}, {len(result.grid) - 1} steps"))  # type: ignore[attr-defined]
+    terminal.say(f"wrote {out} and {picture}")
+    return 0
+
+
+def _load(path: Path) -> Checkpoint:
+    from sdekit.training import load_checkpoint
+
+    if not path.exists():
+        raise ConfigError(f"no such file or folder: {path}")
+    return load_checkpoint(path)
+
+
+def _shape(found: Checkpoint) -> tuple[int, ...]:
+    """The shape of a sample, from what the checkpoint says about its data."""
+    from sdekit._catalogue import make
+
+    data = found.config.get("data") or {}
+    if isinstance(data, dict) and "tensor" in data:
+        return tuple(data["tensor"][1:])
+    if isinstance(data, dict) and "target" in data:
+        return tuple(make("target", data["target"]).shape)
+    dim = found.config["network"].get("config", {}).get("dim")
+    if dim is None:
+        raise ConfigError(f"{found.path} does not say what shape its samples have")
+    return (dim,)
+
+
+def _target(found: Checkpoint) -> Any:
+    """The target that the checkpoint was trained on; None where it was a file."""
+    from sdekit._catalogue import make
+
+    data = found.config.get("data")
+    return make("target", data["target"]) if isinstance(data, dict) and "target" in data else None
+
+
+def _report_modes(terminal: Terminal, target: Any, x: Tensor) -> list[dict[str, Any]]:
+    """Print and return the weight of every mode, where the target is a mixture of some."""
+    weights = getattr(target, "weights", ())
+    if not hasattr(target, "component") or len(weights) < 2:
+        return []
+    nearest = target.component(x)
+    modes = []
+    for k, truth in enumerate(weights.tolist()):
+        share = float((nearest == k).double().mean())
+        stderr = (share * (1 - share) / len(x)) ** 0.5
+        mean = [round(value, 4) for value in target.means[k].tolist()]
+        modes.append({"mean": mean, "weight": share, "stderr": stderr, "data": truth})
+    for mode in sorted(modes, key=lambda m: -m["data"])[:_MODES]:
+        where = ", ".join(f"{value:g}" for value in mode["mean"][:4])
+        where += ", ..." if len(mode["mean"]) > 4 else ""
+        terminal.say(
+            f"weight of the mode at ({where}): {mode['weight']:.4f} +/- {mode['stderr']:.4f}, "
+            f"in the data {mode['data']:g}"
+        )
+    if len(modes) > _MODES:
+        terminal.say(f"and {len(modes) - _MODES} modes more: they are in the file's meta")
+    return modes
+
+
+def _archive(x: Tensor, grid: Tensor, nfe: int, meta: dict[str, Any]) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    text = json.dumps(meta, allow_nan=False)
+    np.savez(buffer, x=x.numpy(), t=grid.numpy(), nfe=np.array(nfe), meta=np.array(text))
+    return buffer.getvalue()
+
+
+def _picture(x: Tensor, target: Any, title: str) -> bytes:
+    """A histogram of numbers, a scatter of the plane (the first two of more), or images."""
+    from sdekit import plots
+
+    figure: Figure
+    if x.ndim == 2 and x.shape[1] == 1:
+        figure = plots.histogram(x, title=title)
+    elif x.ndim == 2:
+        density = _density(target) if x.shape[1] == 2 else None
+        more = f", 2 of {x.shape[1]} dimensions" if x.shape[1] > 2 else ""
+        figure = plots.scatter(x[:, :2], density=density, title=title + more)
+    elif x.ndim in (3, 4):
+        figure = plots.image_grid(x[:64], title=title)
+    else:
+        figure = plots.histogram(x, title=title)
+    return plots.png(figure)
+
+
+def _density(target: Any) -> Any:
+    """The target's density as a function of arrays; None where it has none."""
+    import torch
+
+    if not hasattr(target, "log_prob"):
+        return None
+    return lambda points: target.log_prob(torch.from_numpy(points)).exp()

@@ -1,0 +1,230 @@
+"""`sdekit train`: a network, an SDE and data become a run folder with checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdekit.cli.folders import as_json, claim_folder, write
+from sdekit.cli.options import Common, Float, Int, MaybeFloat, MaybeInt
+from sdekit.cli.terminal import Terminal
+from sdekit.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdekit.model import ScoreModel
+    from sdekit.targets import Target
+
+__all__ = ["OPTIONS", "run"]
+
+_CONFIG, _LOCK = "config.json", ".sdekit-lock"
+_MEASURED = 10_000  # samples of a target from which the size of its data is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train a score model on a named target or on a file of points.
+
+    Anything with a name is written NAME or "NAME(field=value, ...)"; `sdekit list` shows them all.
+    The run folder gets config.json, log.jsonl and checkpoints step-NUMBER.safetensors.
+
+    examples:
+      sdekit train --target tutorial --sde vp --out runs/vp
+      sdekit train --data points.csv --sde "ddpm(n=100)" --steps 5000 --out runs/chain
+      sdekit train --target tutorial --sde vp --out runs/vp --resume
+    """
+
+    out: Path
+    """the run folder"""
+    target: str | None = None
+    """the law to learn: a name of `sdekit list targets`"""
+    data: Path | None = None
+    """or a file of points to learn: .npy or .csv, one sample a row"""
+    sde: str = "vp"
+    """the forward process: vp, sub_vp, ve, cosine, edm, flow, ddpm, ..."""
+    steps: Int = 3000
+    """training steps in all, those behind a checkpoint included"""
+    checkpoint_every: MaybeInt = None
+    """steps between checkpoints; without it, one at the end"""
+    resume: bool = False
+    """go on from the newest checkpoint of --out; from 0 where there is none"""
+    batch: Int = 512
+    """samples a step"""
+    lr: Float = 2e-3
+    """learning rate"""
+    schedule: str = "cosine"
+    """of the learning rate: cosine (to 0 at the last step) or constant"""
+    optimizer: str = "adamw"
+    """adamw, adam or sgd"""
+    ema: Float = 0.999
+    """decay of the average of the weights, which is what samples; 0 keeps the latest"""
+    clip: MaybeFloat = 1.0
+    """largest norm of the gradient"""
+    network: str = "mlp"
+    """the network: `sdekit list networks`"""
+    parametrization: str = "auto"
+    """what it predicts: eps, x0, v, score, flow, or edm, whose input and output have unit size; auto:
+    edm with sigma_data measured from the data"""
+    time_input: str = "c_noise"
+    """what time it is told: t, index, sigma, c_noise or log_snr"""
+    objective: str = "dsm"
+    """the loss"""
+    weighting: str | None = None
+    """of the loss over time: simple, sigma2, likelihood"""
+
+
+OPTIONS = Train
+
+
+def run(options: Train, terminal: Terminal) -> int:
+    """Train; returns the exit code."""
+    from sdekit._catalogue import make_one
+    from sdekit._check import integer
+    from sdekit.cli.device import device_of
+    from sdekit.objectives import Objective
+    from sdekit.training import Trainer
+
+    if (options.target is None) == (options.data is None):
+        raise ConfigError("name the data: one of --target NAME and --data FILE")
+    if options.resume and options.overwrite:
+        raise ConfigError("--resume and --overwrite contradict each other; use one of them")
+    integer("--steps", options.steps, ge=0)
+    if options.checkpoint_every is not None:
+        integer("--checkpoint-every", options.checkpoint_every, ge=1)
+    device = device_of(options.device)
+    data, shape, size = _data(options)
+    model = _model(options, shape, size).to(device)
+    objective = make_one("objective", options.objective, Objective)
+    if options.weighting is not None:
+        objective = replace(objective, weighting=options.weighting)
+    trainer = Trainer(
+        model,
+        objective,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        schedule=options.schedule,
+        ema=options.ema,
+        clip=options.clip,
+        batch_size=options.batch,
+        seed=options.seed,
+    )
+    _prepare(options, terminal, model, objective)
+    what = options.target or str(options.data)
+    terminal.say(f"training {options.network} on {what} under {model.sde!r}")
+    with terminal.progress("training", options.steps) as advance:
+        result = trainer.fit(
+            data,
+            steps=options.steps,
+            checkpoint_dir=options.out,
+            checkpoint_every=options.checkpoint_every,
+            resume=options.resume,
+            callback=lambda done, loss: (
+                advance(done, f"loss {loss:.4g}") if done % 20 == 0 else None
+            ),
+        )
+    done = result.steps - result.first_step
+    if done == 0:
+        terminal.say(f"nothing to do: {options.out} is at step {result.steps} already")
+        return 0
+    tail = result.losses[-min(100, done) :].nanmean()
+    skipped = f", {result.skipped} steps skipped" if result.skipped else ""
+    terminal.say(
+        f"trained {done} steps in {result.seconds:.1f} s, the loss of the last "
+        f"{min(100, done)}: {tail:.4g}{skipped}"
+    )
+    terminal.say(f"wrote {result.checkpoint}")
+    terminal.say(f"next: sdekit sample {options.out} --out samples.npz")
+    return 0
+
+
+def _data(options: Train) -> tuple[Target | Tensor, tuple[int, ...], float]:
+    """The data, the shape of a sample, and the root mean square of its numbers."""
+    import torch
+
+    from sdekit._catalogue import make_one
+    from sdekit.targets import Target
+
+    if options.data is not None:
+        from sdekit.cli.points import read_points
+
+        points = read_points(options.data)
+        if options.batch > len(points):
+            raise DataError(
+                f"--batch {options.batch} is more than the {len(points)} samples of {options.data}"
+            )
+        return points, tuple(points.shape[1:]), _size(points)
+    target = make_one("target", options.target, Target)
+    generator = torch.Generator().manual_seed(0)  # the same for every seed: it is a setting
+    return target, tuple(target.shape), _size(target.sample(_MEASURED, generator=generator))
+
+
+def _size(x: Tensor) -> float:
+    """The root mean square, to three digits; 1 where everything is 0."""
+    return float(f"{float(x.double().square().mean().sqrt()):.3g}") or 1.0
+
+
+def _model(options: Train, shape: tuple[int, ...], size: float) -> ScoreModel:
+    from torch import nn
+
+    from sdekit._catalogue import catalogue, make_one
+    from sdekit.model import ScoreModel
+    from sdekit.sde import LinearSDE
+
+    network: Any = make_one("network", options.network, nn.Module)
+    fields = dict(getattr(network, "config", {}))
+    if "dim" in fields:
+        if len(shape) != 1:
+            raise ConfigError(
+                f"--network {options.network} takes vectors; a sample of this data has shape {shape}"
+            )
+        fields["dim"] = shape[0]
+        if "seed" not in options.network:
+            fields["seed"] = options.seed
+        network = catalogue("network")[network.catalogue_name].make(**fields)
+    automatic = options.parametrization == "auto"
+    return ScoreModel(
+        network,
+        make_one("sde", options.sde, LinearSDE),
+        parametrization=f"edm(sigma_data={size})" if automatic else options.parametrization,
+        time_input=options.time_input,
+    )
+
+
+def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: object) -> None:
+    """Claim the run folder and write down what the run is."""
+    from sdekit import __version__
+    from sdekit.training import files
+
+    held = claim_folder(
+        options.out,
+        allowed=options.resume or options.overwrite,
+        how="--resume or --overwrite",
+        ignore=[_LOCK],
+    )
+    if options.overwrite and held:
+        with files.locked(options.out):  # not while another run is writing there
+            for path in [*(path for _, path in files.checkpoints(options.out))]:
+                path.unlink()
+            for name in (_CONFIG, "log.jsonl"):
+                (options.out / name).unlink(missing_ok=True)
+    found = files.checkpoints(options.out)
+    if options.resume:
+        at = f"going on from step {found[0][0]}" if found else "no checkpoint yet: starting at 0"
+        terminal.say(f"{options.out}: {at}")
+    if found:
+        return  # what the run is was written when it began
+    given = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+        if name not in ("debug", "overwrite", "resume")
+    }
+    made = {
+        "sde": repr(model.sde),
+        "parametrization": repr(model.parametrization),
+        "time_input": model.time_input,
+        "objective": repr(objective),
+    }
+    content = {"command": "train", "sdekit": __version__, "options": given, "made": made}
+    write(options.out / _CONFIG, as_json(content))

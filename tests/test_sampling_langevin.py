@@ -1,0 +1,203 @@
+"""Claim: Langevin correctors take the documented step, and ULA has its known stationary variance.
+
+Properties 61 and 64; bugs 3, 8 and 9. Formulas: 2 (snr sigma)^2; with norms 2 k^2 (snr |z| / |s|)^2,
+of the batch or of each sample; annealed 2 k^2 (snr sigma)^2, k^2 = 1 - beta_i on a chain, 1 on VE.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from sampling_support import Given, draws, exact_law, probe, spectrum, two_modes
+from strategies import every_sde, f64
+
+from sdekit.model import ExactScore
+from sdekit.sampling import AnnealedLangevin, Langevin, PredictorCorrector, sample
+from sdekit.sampling.noise import Replay
+from sdekit.sde import DDPM, SubVPSDE, VESDE, VPSDE
+
+LEVEL = 0.5
+
+
+def corrected(model, sampler, x, z, level=LEVEL):
+    """The corrector alone at one level."""
+    grid = f64([model.sde.t_max, level])
+    how = dict(sampler=sampler, grid=grid, x_init=x, noise=Replay(z))
+    return sample(model, tuple(x.shape), **how)
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE(), VESDE()], ids=repr)
+@pytest.mark.parametrize("snr", [0.05, 0.16, 0.4])
+def test_stationary_variance(sde, snr):
+    """Property 61: m steps give a^2m v + 2 h (1 - a^2m)/(1 - a^2), a = 1 - h/c; the limit c/(1 - h/2c)."""
+    model = ExactScore(spectrum(), sde)
+    mean, c = exact_law(model, LEVEL)
+    h = 2 * (snr * float(sde.sigma(LEVEL))) ** 2
+    a = 1 - h / c
+    for repeats in (1, 5):
+        grid = f64([sde.t_max, LEVEL])
+        law = probe(Langevin(snr=snr, repeats=repeats), model, grid).law(mean, 2 * c)
+        power = a ** (2 * repeats)
+        torch.testing.assert_close(
+            law[1], power * 2 * c + 2 * h * (1 - power) / (1 - a**2), rtol=1e-12, atol=0
+        )
+        torch.testing.assert_close(law[0], mean, rtol=1e-12, atol=1e-12)
+    # started from the limit it stays there: stationary
+    limit = c / (1 - h / (2 * c))
+    _, var = probe(Langevin(snr=snr, repeats=7), model, f64([sde.t_max, LEVEL])).law(mean, limit)
+    torch.testing.assert_close(var, limit, rtol=1e-12, atol=0)
+
+
+def test_a_noise_of_twice_the_step_would_be_seen():
+    """Bug 3: 2 h in place of sqrt(2 h) leaves a variance of .020 where 1.005 is right."""
+    h = 0.01
+    right = 2 * h / (1 - (1 - h) ** 2)
+    wrong = (2 * h) ** 2 / (1 - (1 - h) ** 2)
+    assert (round(right, 3), round(wrong, 3)) == (1.005, 0.020)
+    model = ExactScore(two_modes(), VESDE(sigma_min=0.1, sigma_max=1.0))
+    snr = math.sqrt(h / 2) / float(model.sde.sigma(LEVEL))
+    x = draws(1, (1, 2))[0]
+    kicked = corrected(model, Langevin(snr=snr), x, [torch.ones(1, 2)]).x
+    still = corrected(model, Langevin(snr=snr), x, [torch.zeros(1, 2)]).x
+    expected = torch.full((1, 2), math.sqrt(2 * h), dtype=torch.float64)
+    torch.testing.assert_close(kicked - still, expected, rtol=1e-12, atol=0)
+
+
+@every_sde
+def test_the_default_step_is_two_snr_sigma_squared(sde):
+    model, x, z = ExactScore(two_modes(), sde), draws(1, (3, 2))[0], draws(2, (3, 2), seed=9)
+    level = sde.time(max(1, sde.n // 2)) if "ddpm" in sde.kinds else LEVEL * sde.t_max
+    if level == sde.t_max:
+        return  # a chain of one step has no level below
+    step = 2 * 0.16**2 * sde.var(level)
+    y = x
+    for k in range(2):
+        y = y + step * model(y, level).score + (2 * step).sqrt() * z[k]
+    run = corrected(model, Langevin(repeats=2), x, z, level)
+    torch.testing.assert_close(run.x, y, rtol=1e-12, atol=1e-12 * float(y.abs().max()))
+    assert run.nfe == 2
+
+
+def k_squared(sde, t, s):
+    return float(sde.transition(s, t)[0]) ** 2
+
+
+@pytest.mark.parametrize("rule", ["sigma", "batch_norm", "sample_norm", "annealed"])
+@pytest.mark.parametrize("sde", [DDPM.linear(10, beta_end=0.5), VESDE(), SubVPSDE()], ids=repr)
+def test_each_rule_by_hand(sde, rule):
+    """Inside a predictor-corrector, where the level below is the predictor's target."""
+    t, s, snr = 0.7, 0.5, 0.2
+    model, x, z = ExactScore(two_modes(), sde), draws(1, (3, 2))[0], draws(2, (3, 2), seed=3)
+    score, k2 = model(x, t).score, k_squared(sde, t, s)
+    sizes = {
+        "sigma": 2 * (snr * sde.sigma(t)) ** 2,
+        "annealed": 2 * k2 * (snr * sde.sigma(t)) ** 2,
+        "batch_norm": 2 * k2 * (snr * z[0].norm(dim=1).mean() / score.norm(dim=1).mean()) ** 2,
+        "sample_norm": (2 * k2 * (snr * z[0].norm(dim=1) / score.norm(dim=1)) ** 2)[:, None],
+    }
+    size = sizes[rule]
+    moved = x + size * score + (2 * size).sqrt() * z[0]
+    corrector = (
+        AnnealedLangevin(snr=snr, repeats=1) if rule == "annealed" else Langevin(snr=snr, rule=rule)
+    )
+    both = PredictorCorrector(predictor="ancestral", corrector=corrector)
+    how = dict(grid=f64([t, s]), noise=Replay(z), keep="all")
+    found = sample(model, (3, 2), sampler=both, x_init=x, **how).x
+    expected = sample(
+        model, (3, 2), sampler="ancestral", grid=f64([t, s]), x_init=moved, noise=Replay(z[1:])
+    ).x
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_k_squared_is_one_minus_beta_on_a_chain():
+    """Bug 9: the factor is 1 - beta_i of the level, not alpha_bar, and it exists for sub-VP (bug 8)."""
+    sde = DDPM.linear(10, beta_end=0.5)
+    for i in (3, 9):
+        assert k_squared(sde, i / 10, (i - 1) / 10) == pytest.approx(1 - float(sde.betas[i - 1]), rel=1e-13)
+    assert k_squared(VESDE(), 0.9, 0.8) == 1.0
+
+
+def test_predictor_first_corrects_at_the_level_it_lands_on():
+    sde = DDPM.linear(10, beta_end=0.5)
+    model, x, z = ExactScore(two_modes(), sde), draws(1, (3, 2))[0], draws(4, (3, 2), seed=5)
+    grid = f64([0.9, 0.6, 0.5])
+    corrector = AnnealedLangevin(repeats=1)
+    both = PredictorCorrector(predictor="ancestral", corrector=corrector, first="predictor")
+    found = sample(model, (3, 2), sampler=both, grid=grid, x_init=x, noise=Replay(z)).x
+    y = x
+    # below 0.6 comes 0.5; below the last level nothing, and k = 1
+    for k, (t, s, below) in enumerate([(0.9, 0.6, 0.5), (0.6, 0.5, 0.5)]):
+        y = sample(
+            model, (3, 2), sampler="ancestral", grid=f64([t, s]), x_init=y, noise=Replay([z[2 * k]])
+        ).x
+        size = 2 * k_squared(sde, s, below) * (0.16 * sde.sigma(s)) ** 2
+        y = y + size * model(y, s).score + (2 * size).sqrt() * z[2 * k + 1]
+    torch.testing.assert_close(found, y, rtol=1e-11, atol=1e-11)
+
+
+def test_corrections_repeat_the_corrector():
+    sde = VPSDE()
+    model, x, z = ExactScore(two_modes(), sde), draws(1, (3, 2))[0], draws(7, (3, 2), seed=5)
+    grid = f64([0.9, 0.6])
+    by_corrections = PredictorCorrector(corrector=Langevin(), corrections=3)
+    by_repeats = PredictorCorrector(corrector=Langevin(repeats=3))
+    one, two = (
+        sample(model, (3, 2), sampler=s, grid=grid, x_init=x, noise=Replay(z))
+        for s in (by_corrections, by_repeats)
+    )
+    assert torch.equal(one.x, two.x)
+    assert one.nfe == two.nfe == 4
+
+
+@pytest.mark.parametrize("rule", ["sigma", "batch_norm", "sample_norm"])
+def test_a_score_of_zero_is_finite(rule):
+    """E21: 0/0 in the norms falls back to the step of the default rule."""
+    sde = VPSDE()
+    model = Given(lambda x, t: torch.zeros_like(x), sde)
+    x, z = draws(1, (3, 2))[0], draws(1, (3, 2), seed=2)
+    out = corrected(model, Langevin(rule=rule), x, z).x
+    step = 2 * (0.16 * sde.sigma(LEVEL)) ** 2
+    torch.testing.assert_close(out, x + (2 * step).sqrt() * z[0], rtol=1e-12, atol=0)
+
+
+def test_one_zero_score_among_others():
+    sde = VPSDE()
+    model = Given(lambda x, t: torch.where(x > 0, -x, 0.0), sde)
+    x, z = f64([[-1.0, -2.0], [1.0, 2.0]]), draws(1, (2, 2), seed=2)
+    out = corrected(model, Langevin(rule="sample_norm"), x, z).x
+    assert bool(torch.isfinite(out).all())
+    step = 2 * (0.16 * sde.sigma(LEVEL)) ** 2
+    torch.testing.assert_close(out[0], x[0] + (2 * step).sqrt() * z[0, 0], rtol=1e-12, atol=0)
+
+
+def test_only_the_batch_rule_looks_at_its_neighbours():
+    """Bug 9: with batch means a sample's path depends on its batch mates; the other rules' does not."""
+    model, x, z = ExactScore(two_modes(), VPSDE()), draws(1, (6, 2))[0], draws(1, (6, 2), seed=4)
+    for rule in ("sigma", "sample_norm", "batch_norm"):
+        whole = corrected(model, Langevin(rule=rule), x, z).x
+        parts = torch.cat(
+            [corrected(model, Langevin(rule=rule), x[i : i + 2], z[:, i : i + 2]).x for i in (0, 2, 4)]
+        )
+        assert torch.equal(whole, parts) == (rule != "batch_norm")
+
+
+def test_images_have_one_norm_a_sample():
+    sde = VPSDE()
+    model = Given(lambda x, t: -x, sde)
+    x, z = draws(1, (3, 1, 4, 4))[0], draws(1, (3, 1, 4, 4), seed=4)
+    flat = Given(lambda x, t: -x, sde)
+    for rule in ("batch_norm", "sample_norm"):
+        image = corrected(model, Langevin(rule=rule), x, z).x
+        vector = corrected(flat, Langevin(rule=rule), x.flatten(1), z.flatten(2)).x
+        torch.testing.assert_close(image.flatten(1), vector, rtol=1e-13, atol=0)
+
+
+def test_a_corrector_alone_visits_every_level_below_the_start():
+    sde = DDPM.linear(10, beta_end=0.5)
+    model = ExactScore(two_modes(), sde)
+    run = sample(model, (2, 2), sampler="langevin", seed=0, keep="all")
+    assert run.trajectory_t.tolist()[1:] == [k / 10 for k in range(9, -1, -1)]
+    assert run.nfe == 9  # node 0 is left as it is
+    assert torch.equal(run.trajectory[-1], run.trajectory[-2])

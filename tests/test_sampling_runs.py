@@ -1,0 +1,132 @@
+"""Claim: every sampler runs on every SDE, grid and step count, finite, or is refused in words.
+
+Nothing is second-class (bugs 8, 15, 19, 35, 36): every SDE x sampler example x grid at 1, 2, 3 and 10
+steps; 1000 steps for the default SDEs; every corrector under every predictor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from sampling_support import adaptive, defaults, entries, two_modes
+from strategies import EVERY
+
+from sdekit.errors import ConfigError, TimeError
+from sdekit.model import ExactScore
+from sdekit.sampling import (
+    AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, sample
+)  # fmt: skip
+from sdekit.sde import DDPM, SubVPSDE, VESDE, VPSDE
+
+SDES = {**defaults("sde"), **{k: EVERY[k] for k in ("ddpm-1", "ddpm-2", "plain_ou", "two_lambdas_jump")}}
+SAMPLERS = entries("sampler")
+GRIDS = defaults("grid")
+REFUSALS = ("churn", "steps", "grid", "t = 0", "not finite")
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
+
+
+def attempt(sde, sampler, **how) -> bool:
+    """Run; True where it ran. What it returns is finite, and a refusal is typed and says why."""
+    model = ExactScore(two_modes(), sde)
+    try:
+        run = sample(model, (2, 2), sampler=sampler, seed=0, dtype=torch.float64, **how)
+    except (ConfigError, TimeError) as error:
+        assert any(word in str(error) for word in REFUSALS), error
+        return False
+    assert bool(torch.isfinite(run.x).all())
+    assert run.x.shape == (2, 2)
+    return True
+
+
+@every_sde
+@every_sampler
+def test_few_steps(sde, sampler):
+    ran = []
+    for grid in GRIDS:
+        for steps in (1,) if adaptive(sampler) else (1, 2, 3, 10):
+            fits = "ddpm" not in sde.kinds or steps <= sde.n
+            served = "ddpm" in sde.kinds or not grid.startswith("ddpm")
+            ran.append(attempt(sde, sampler, grid=grid, steps=steps))
+            if not (fits and served):
+                assert not ran[-1]
+    if not getattr(sampler, "churn", 0):
+        assert any(ran), "refused everywhere"
+
+
+@pytest.mark.parametrize("name", defaults("sde"))
+@pytest.mark.parametrize("grid", ["uniform", "karras"])
+def test_a_thousand_steps(name, grid):
+    """Bugs 34 and 36."""
+    sde = SDES[name]
+    for sampler in defaults("sampler").values():
+        if not adaptive(sampler):
+            assert attempt(sde, sampler, grid=grid, steps=1000)
+
+
+PREDICTORS = {k: s for k, s in SAMPLERS.items() if s.order is not None and not adaptive(s)}
+CORRECTORS = [Langevin(), Langevin(rule="batch_norm"), Langevin(rule="sample_norm"), AnnealedLangevin()]
+
+
+@every_sde
+@pytest.mark.parametrize("predictor", PREDICTORS.values(), ids=PREDICTORS)
+def test_every_pair_of_predictor_and_corrector(sde, predictor):
+    """Bug 8: sub-VP has every corrector too."""
+    alone = attempt(sde, predictor, steps=1)
+    for corrector in CORRECTORS:
+        for first in ("corrector", "predictor"):
+            both = PredictorCorrector(predictor=predictor, corrector=corrector, first=first)
+            assert attempt(sde, both, steps=1) == alone
+            if "ddpm" not in sde.kinds:
+                assert attempt(sde, both, steps=5) == alone
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE(), VESDE(), DDPM.linear(50)], ids=repr)
+def test_few_steps_of_the_reverse_sde(sde):
+    """Bug 35: score_sde's ancestral is NaN at <= 20 steps, its reverse diffusion at <= 10."""
+    for steps in range(1, 26):
+        for sampler in ("ancestral", "reverse_diffusion", "predictor_corrector"):
+            assert attempt(sde, sampler, steps=steps)
+
+
+def test_the_flow_is_the_limit_of_no_noise():
+    """Bugs 15 and 19: eta = 0 works, draws nothing, and is where eta -> 0 leads."""
+    model, x = ExactScore(two_modes(), VPSDE()), torch.ones(3, 2, dtype=torch.float64)
+    how = dict(steps=20, x_init=x, seed=0)
+    flow = sample(model, (3, 2), sampler=EulerMaruyama(eta=0.0), **how).x
+    euler = sample(model, (3, 2), sampler="probability_flow(solver='euler')", **how).x
+    torch.testing.assert_close(flow, euler, rtol=1e-12, atol=1e-12)
+    gaps = [
+        float((sample(model, (3, 2), sampler=EulerMaruyama(eta=eta), **how).x - flow).abs().max())
+        for eta in (1e-2, 1e-4, 1e-6)
+    ]
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert gaps[2] < 1e-4
+
+
+def test_a_refusal_says_what_would_do():
+    chain = DDPM.linear(20)
+    model = ExactScore(two_modes(), chain)
+    with pytest.raises(ConfigError, match=r"t = 0"):
+        sample(model, (2, 2), sampler="probability_flow(solver='rk4')", seed=0)
+    with pytest.raises(ConfigError, match=r"churn.*DDPM"):
+        sample(model, (2, 2), sampler="heun(churn=5)", seed=0)
+    with pytest.raises(TimeError, match=r"extend"):
+        flow = EVERY["flow-0"]
+        sample(ExactScore(two_modes(), flow), (2, 2), sampler="heun(churn=50)", steps=5, seed=0)
+
+
+def test_a_strong_vp():
+    """A11: alpha underflows; what needs 1/alpha is refused by name, the rest runs."""
+    strong = VPSDE(beta_max=5000.0)
+    assert attempt(strong, EulerMaruyama(), grid=torch.tensor([0.1, 0.05, 0.01], dtype=torch.float64))
+    for sampler in SAMPLERS.values():
+        attempt(strong, sampler, steps=10)
+
+
+def test_steps_end_where_the_sde_says():
+    sde = replace(VPSDE(), t_min=0.1, t_max=0.7)
+    run = sample(ExactScore(two_modes(), sde), (2, 2), sampler=ReverseDiffusion(), steps=3, seed=0)
+    assert (float(run.grid[0]), float(run.grid[-1])) == (0.7, 0.1)
