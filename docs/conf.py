@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import sdekit
+
+sys.path.append(str(Path(__file__).resolve().parent))  # for tables.py
 
 project = "sdekit"
 author = "the sdekit authors"
@@ -82,6 +82,14 @@ def plain_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
     lines[:] = out
 
 
+def fill_reference(app: Any, name: str, source: list[str]) -> None:
+    """The page of the reference, from the public names of every room."""
+    if name == "reference":
+        import tables  # beside this file
+
+        source[0] = tables.fill(source[0], "reference", tables.reference())
+
+
 def fields_of_dataclass(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, str] | None:
@@ -98,5 +106,6 @@ def fields_of_dataclass(
 
 def setup(app: Any) -> None:
     """Before napoleon reads the docstrings."""
+    app.connect("source-read", fill_reference)
     app.connect("autodoc-process-docstring", plain_text, priority=100)
     app.connect("autodoc-process-signature", fields_of_dataclass)

@@ -34,7 +34,8 @@ def overhead_table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     reached = sum(row["ratio"] <= row["reach"] for row in rows)
-    return f"{table(header, lines)}\n\n{reached} of {len(rows)} rows are at or below the ratio to reach."
+    verdict = f"{reached} of {len(rows)} rows are at or below the ratio to reach."
+    return f"{table(header, lines)}\n\n{verdict}"
 
 
 def main() -> int:

@@ -89,7 +89,8 @@ def run(page: Path) -> None:
             block.output, printed.getvalue(), _SAME
         ):
             raise AssertionError(
-                f"{page}:{block.line}: the block printed\n{printed.getvalue()}and not\n{block.output}"
+                f"{page}:{block.line}: the block printed\n{printed.getvalue()}"
+                f"and not\n{block.output}"
             )
 
 
@@ -105,9 +106,9 @@ def check(page: Path, *, verbose: bool) -> bool:
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            [sys.executable, __file__, "--inside", str(page)],
-            cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT, check=False,
+            [sys.executable, __file__, "--inside", str(page)], cwd=ROOT, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, timeout=LIMIT, check=False,
         )  # fmt: skip
         ok, output = done.returncode == 0, done.stdout
     except subprocess.TimeoutExpired as late:

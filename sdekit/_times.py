@@ -17,8 +17,8 @@ from torch import Tensor
 from sdekit._check import floating, readable, same_device, shown
 from sdekit.errors import DtypeError, ShapeError, TimeError
 
-# A float or a tensor where a schedule is called, a float64 tensor inside one: `schedule` makes it so,
-# and the one annotation serves both sides.
+# A float or a tensor where a schedule is called, a float64 tensor inside: `schedule` makes it so
+# and one annotation serves both sides.
 Time = Any
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sdekit import DDPM, ScoreModel, VPSDE, load_checkpoint, save_checkpoint
+from sdekit import DDPM, VPSDE, ScoreModel, load_checkpoint, save_checkpoint
 from sdekit.errors import CheckpointError
 from sdekit.model import MLP
 from sdekit.training import format as layout
@@ -77,7 +77,7 @@ def test_trailing_bytes(tmp_path, good):
     assert kind(tmp_path / "a", good + good) == "corrupt"
 
 
-# what could execute -------------------------------------------------------------------------------
+# what could execute -----------------------------------------------------------------------
 
 
 class Bomb:
@@ -121,7 +121,7 @@ def test_pickles_and_archives_are_never_opened(tmp_path, name):
         assert caught.value.kind == "unsafe"
 
 
-# headers that lie ---------------------------------------------------------------------------------
+# headers that lie -------------------------------------------------------------------------
 
 
 def file(header, data=b""):
@@ -143,7 +143,9 @@ HEADERS = {
     "overlap": file({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, b"\0" * 12),
     "gap": file({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, b"\0" * 12),
     "beyond the end": file({"a": entry([100], 0, 400)}, b"\0" * 4),
-    "duplicate keys": file(b'{"a":%s,"a":%s}' % ((json.dumps(entry([1], 0, 4)).encode(),) * 2), b"\0" * 4),
+    "duplicate keys": file(
+        b'{"a":%s,"a":%s}' % ((json.dumps(entry([1], 0, 4)).encode(),) * 2), b"\0" * 4
+    ),
     "zero-size alias": file({"a": entry([1], 0, 4), "b": entry([0], 2, 2)}, b"\0" * 4),
     "deep": file(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
     "huge number": file(b'{"a":' + b"9" * 100_000 + b"}"),
@@ -178,7 +180,7 @@ def test_other_files(tmp_path):
         assert kind(tmp_path / "a", data) == "corrupt", data[:20]
 
 
-# a right digest over content that does not fit -----------------------------------------------------
+# a right digest over content that does not fit --------------------------------------------
 
 
 def resigned(tmp_path, change):
@@ -267,7 +269,9 @@ def test_weights_that_are_not_finite(tmp_path):
         save_checkpoint(tmp_path / "a", small(), ema=model)
     assert not (tmp_path / "a").exists()
     save_checkpoint(tmp_path / "a", model, allow_nonfinite=True)
-    with pytest.warns(RuntimeWarning, match=r"NaN or infinity in the weights network\.layers\.0\.bias"):
+    with pytest.warns(
+        RuntimeWarning, match=r"NaN or infinity in the weights network\.layers\.0\.bias"
+    ):
         found = load_checkpoint(tmp_path / "a")
     assert bool(found.model.network.layers[0].bias[0].isnan())
 

@@ -7,7 +7,7 @@ import stat
 import pytest
 import torch
 
-from sdekit import DDPM, LinearSDE, ScoreModel, VPSDE, catalogue, load_checkpoint, save_checkpoint
+from sdekit import DDPM, VPSDE, LinearSDE, ScoreModel, catalogue, load_checkpoint, save_checkpoint
 from sdekit.errors import CheckpointError, DtypeError
 from sdekit.model import MLP
 
@@ -102,7 +102,9 @@ class Odd(torch.nn.Module):
 def test_a_network_of_ones_own(tmp_path):
     model = ScoreModel(Odd(), VPSDE())
     path = save_checkpoint(tmp_path / "a", model)
-    with pytest.raises(CheckpointError, match=r"Odd is not in the catalogue; pass network=") as caught:
+    with pytest.raises(
+        CheckpointError, match=r"Odd is not in the catalogue; pass network="
+    ) as caught:
         load_checkpoint(path)
     assert caught.value.kind == "incompatible"
     given = Odd()
@@ -145,7 +147,11 @@ def test_training_state(tmp_path):
     generator = torch.Generator().manual_seed(5)
     torch.rand(3, generator=generator)
     path = save_checkpoint(
-        tmp_path / "a", model, optimizer=optimizer, generators={"mine": generator}, state={"k": [1, None]}
+        tmp_path / "a",
+        model,
+        optimizer=optimizer,
+        generators={"mine": generator},
+        state={"k": [1, None]},
     )
     following = torch.rand(3, generator=generator)
     state = load_checkpoint(path).state
@@ -170,8 +176,14 @@ def test_a_second_round_trip_is_bitwise(tmp_path):
 def test_the_newest_is_by_step_and_not_by_name_or_time(tmp_path):
     for step in (10, 9, 100, 2):
         save_checkpoint(tmp_path, small(), step=step)
-    (tmp_path / "step-11.safetensors").write_bytes((tmp_path / "step-00000009.safetensors").read_bytes())
-    for name in ("step-999", "step-abc.safetensors", ".step-500.safetensors.h.1.0a1b2c3d.sdekit-tmp"):
+    (tmp_path / "step-11.safetensors").write_bytes(
+        (tmp_path / "step-00000009.safetensors").read_bytes()
+    )
+    for name in (
+        "step-999",
+        "step-abc.safetensors",
+        ".step-500.safetensors.h.1.0a1b2c3d.sdekit-tmp",
+    ):
         (tmp_path / name).write_bytes(b"not a checkpoint")
     os.utime(tmp_path / "step-00000002.safetensors")
     assert load_checkpoint(tmp_path).step == 100

@@ -109,7 +109,7 @@ def test_another_network_has_a_slope(sde):
 @pytest.mark.parametrize("weighting", list(catalogue("weighting")))
 @pytest.mark.parametrize("sde", SDES, ids=repr)
 def test_denoising_exceeds_explicit_score_matching_by_a_constant(sde, weighting):
-    """For N(0, c) data of variance C at t and any affine network: the difference is W (1 - v / C)."""
+    """N(0, c) data of variance C at t, any affine network: the difference is W (1 - v / C)."""
     z, p = hermite(40)
     c, t = 0.7, torch.tensor(0.55, dtype=torch.float64)
     if "ddpm" in sde.kinds:

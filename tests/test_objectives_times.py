@@ -1,7 +1,7 @@
 """Claim: times are uniform on (t_min, t_max], and on a chain each node 1 .. N has weight 1/N.
 
-The law is a map of uniform draws, so it is checked as a function: the draws that give node i are an
-interval of length 1/N, whatever the generator.
+The law is a map of uniform draws, so it is checked as a function: the draws that give node i are
+an interval of length 1/N, whatever the generator.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from support import assert_close, law_test, proportion_test
 from sdekit import DSM, ScoreModel, catalogue
 from sdekit.objectives import TIMES
 from sdekit.objectives.times import draw_times
-from sdekit.sde import DDPM, FlowSDE, VPSDE
+from sdekit.sde import DDPM, VPSDE, FlowSDE
 
 SDES = [sde for entry in catalogue("sde").values() for sde in entry.examples()]
 

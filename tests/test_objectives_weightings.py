@@ -1,7 +1,7 @@
-"""Claim: every weighting and parametrisation is the loss that its formula says (properties 32, 39, 41).
+"""Claim: every weighting and parametrisation is its formula (properties 32, 39, 41).
 
-The likelihood weight is g^2 on the score's error; the losses of networks that predict eps, x_0, v or
-EDM's output are one number once the weights of the signal-to-noise ratio are applied.
+The likelihood weight is g^2 on the score's error; the losses of networks that predict eps, x_0, v
+or EDM's output are one number once the weights of the signal-to-noise ratio are applied.
 """
 
 import pytest

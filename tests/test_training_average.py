@@ -4,7 +4,7 @@ import pytest
 import torch
 from support import assert_close
 
-from sdekit import ScoreModel, Trainer, VPSDE
+from sdekit import VPSDE, ScoreModel, Trainer
 from sdekit.model import MLP
 from sdekit.training.average import Average
 
@@ -59,7 +59,7 @@ def test_a_constant_stays():
 
 
 def test_warm_up_forgets_the_first_weights():
-    """After 100 steps at decay .9999 the first half weighs 0.4 %; without warm-up it were 99.5 %."""
+    """After 100 steps at decay .9999 the first half weighs 0.4 %; without warm-up 99.5 %."""
     assert average_of([1.0] * 50 + [0.0] * 50, 0.9999) < 4e-3
 
 
@@ -75,7 +75,9 @@ def test_buffers_are_the_latest():
 def test_training_returns_the_average_and_not_the_raw_weights():
     def trained(ema):
         model = ScoreModel(MLP(1, width=8, depth=1), VPSDE())
-        result = Trainer(model, ema=ema, batch_size=8).fit(torch.linspace(-1, 1, 40)[:, None], steps=20)
+        result = Trainer(model, ema=ema, batch_size=8).fit(
+            torch.linspace(-1, 1, 40)[:, None], steps=20
+        )
         return model, result.model
 
     raw, averaged = trained(0.999)

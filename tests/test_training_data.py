@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from sdekit import Gaussian, ScoreModel, Trainer, VPSDE
+from sdekit import VPSDE, Gaussian, ScoreModel, Trainer
 from sdekit.errors import DataError, DtypeError
 from sdekit.model import MLP
 from sdekit.training.data import source

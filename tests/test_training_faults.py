@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import REPOSITORY
 
-from sdekit import DSM, ScoreModel, Trainer, VPSDE, load_checkpoint
+from sdekit import DSM, VPSDE, ScoreModel, Trainer, load_checkpoint
 from sdekit.errors import (
     CheckpointError,
     ConfigError,
@@ -78,7 +78,7 @@ def test_skipping_is_counted():
 
 def test_skipping_has_an_end():
     model = ScoreModel(Failing(range(5, 99)), VPSDE())
-    with pytest.raises(NonFiniteError, match="step 8 .*4 such steps"):
+    with pytest.raises(NonFiniteError, match=r"step 8 .*4 such steps"):
         Trainer(model, batch_size=8, on_nonfinite="skip", max_skipped=3).fit(ROWS, steps=50)
 
 
@@ -146,7 +146,11 @@ def test_bad_settings(kwargs, error, words):
         ({"steps": 2.0}, ConfigError, ["steps", "2.0"]),
         ({"steps": 2, "checkpoint_every": 1}, ConfigError, ["checkpoint_dir"]),
         ({"steps": 2, "resume": True}, ConfigError, ["checkpoint_dir"]),
-        ({"steps": 2, "checkpoint_dir": "x", "checkpoint_every": 0}, ConfigError, ["checkpoint_every"]),
+        (
+            {"steps": 2, "checkpoint_dir": "x", "checkpoint_every": 0},
+            ConfigError,
+            ["checkpoint_every"],
+        ),
         ({"steps": 2, "log_every": 0}, ConfigError, ["log_every"]),
         ({"steps": 2, "on_save_error": "ignore"}, ConfigError, ["on_save_error"]),
     ],
@@ -232,7 +236,7 @@ def test_float64_networks_train_in_float64():
 
 
 def test_two_runs_in_one_folder(tmp_path):
-    """The second is told by whom the folder is held; the lock ends with its holder, kill -9 too."""
+    """The second is told who holds the folder; the lock ends with its holder, kill -9 too."""
     code = (
         "import sys, time; from pathlib import Path; from sdekit.training.files import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"

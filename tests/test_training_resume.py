@@ -1,11 +1,11 @@
-"""Claim: a run that is stopped anywhere and resumed is bitwise the run that was not (property 75)."""
+"""Claim: a run that is stopped and resumed is bitwise the run that was not (property 75)."""
 
 import json
 
 import pytest
 import torch
 
-from sdekit import DDPM, Gaussian, ScoreModel, Trainer, VPSDE, load_checkpoint
+from sdekit import DDPM, VPSDE, Gaussian, ScoreModel, Trainer, load_checkpoint
 from sdekit.errors import CheckpointError, ConfigError
 from sdekit.model import MLP
 
@@ -30,7 +30,7 @@ class Stopped(Exception):
 
 
 def run(folder, data, steps, *, stop=None, make=lambda: MLP(2, width=8, depth=1), **kwargs):
-    """(every tensor of the training state, losses) of a run, stopped after `stop` steps if given."""
+    """(every tensor of the training state, losses) of a run, stopped after `stop` steps."""
     settings = {"batch_size": 7, "seed": 3, "sde": VPSDE()} | kwargs.pop("settings", {})
     model = ScoreModel(make(), settings.pop("sde"))
 
@@ -59,7 +59,15 @@ def run(folder, data, steps, *, stop=None, make=lambda: MLP(2, width=8, depth=1)
         (ROWS, {"make": Dropping}),
         (Gaussian([0.0, 1.0], 2.0), {"settings": {"sde": DDPM.linear(10), "ema": None}}),
         (ROWS, {"settings": {"optimizer": "sgd", "batch_size": 1, "schedule": "constant"}}),
-        (ROWS, {"settings": {"optimizer": torch.optim.Adam, "objective": "dsm(weighting='likelihood')"}}),
+        (
+            ROWS,
+            {
+                "settings": {
+                    "optimizer": torch.optim.Adam,
+                    "objective": "dsm(weighting='likelihood')",
+                }
+            },
+        ),
     ],
     ids=["tensor", "dropout", "target", "sgd", "factory"],
 )

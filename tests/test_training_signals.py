@@ -10,7 +10,7 @@ import pytest
 import torch
 from support import REPOSITORY
 
-from sdekit import ScoreModel, Trainer, VPSDE, load_checkpoint
+from sdekit import VPSDE, ScoreModel, Trainer, load_checkpoint
 from sdekit.model import MLP
 
 ROWS = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))

@@ -44,7 +44,7 @@ class Train(Common):
     """or a file of points to learn: .npy or .csv, one sample a row"""
     sde: str = "vp"
     """the forward process: vp, sub_vp, ve, cosine, edm, flow, ddpm, ..."""
-    steps: Int = 3000
+    steps: Int = 4000
     """training steps in all, those behind a checkpoint included"""
     checkpoint_every: MaybeInt = None
     """steps between checkpoints; without it, one at the end"""
@@ -52,7 +52,7 @@ class Train(Common):
     """go on from the newest checkpoint of --out; from 0 where there is none"""
     batch: Int = 512
     """samples a step"""
-    lr: Float = 2e-3
+    lr: Float = 4e-3
     """learning rate"""
     schedule: str = "cosine"
     """of the learning rate: cosine (to 0 at the last step) or constant"""

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._catalogue import make_one, register
 from sdekit._check import choice, floating, readable, same_device, shown
 from sdekit._times import Time, as_time, expand_like
-from sdekit._catalogue import make_one, register
 from sdekit.errors import ConfigError, ModelError, ShapeError, TimeError
 from sdekit.model import Parametrization, Prediction, Predictor
 from sdekit.model.parametrization import Eps
@@ -123,9 +123,7 @@ class DSM(Objective):
             terms = self._terms(model, x0, each, noise.to(x0.dtype))
         return self.losses(model, *terms, **cond)
 
-    def _terms(
-        self, model: Predictor, x0: Tensor, t: Tensor, noise: Tensor
-    ) -> tuple[Tensor, ...]:
+    def _terms(self, model: Predictor, x0: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         """x_t, t [(batch,)], a x_0 + b eps and, unless it is 1, c sqrt(w) [(batch,)]; eq. (1)."""
         sde, parametrization = _linear(model), _predicts(model)
         a, b = parametrization.row(sde, t)

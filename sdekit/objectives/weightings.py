@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdekit._check import Checked
 from sdekit._catalogue import register
+from sdekit._check import Checked
 from sdekit.sde import LinearSDE
 
 __all__ = ["Likelihood", "Sigma2", "Simple", "Weighting"]

@@ -144,8 +144,8 @@ class ProbabilityFlow(Sampler):
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
         """One Runge-Kutta step, or the whole solve."""
-        if self.adaptive:
-            return self._solve(x, c.t, c.s, model), state
+        if self.adaptive:  # a chain of one step ends where it starts
+            return self._solve(x, c.t, c.s, model) if c.s < c.t else x.clone(), state
         slopes: list[Tensor] = []
         for i in range(len(TABLEAUS[self.solver][1])):
             y = _advanced(x, slopes, getattr(c, f"a{i}"))

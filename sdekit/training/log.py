@@ -42,14 +42,21 @@ class Log:
             raise CheckpointError(f"cannot write {path}: {error}", kind="incompatible") from error
 
     def write(self, **record: Any) -> None:
-        """Append one record; a number that is not finite becomes null."""
+        """Append one record; a number that is not finite becomes null.
+
+        Raises:
+            CheckpointError: the system refuses (a full disk).
+        """
         if self._file is not None:
             clean = {
                 k: None if isinstance(v, float) and not math.isfinite(v) else v
                 for k, v in record.items()
             }
-            self._file.write(json.dumps(clean, allow_nan=False) + "\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(clean, allow_nan=False) + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise CheckpointError(f"cannot write the log: {error}") from error
 
     def __enter__(self) -> Log:
         """The log itself."""

@@ -1,0 +1,156 @@
+"""The page of `sdekit demo`: one file that needs nothing else, on any screen, light or dark."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+__all__ = ["page"]
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1e; --quiet: #5f6368; --line: #d9dce0;
+  --page: #fff; --mark: #f3f6fa; --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --quiet: #a4a8ae; --line: #3a3d42;
+  --page: #16181b; --mark: #202429; --accent: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 46rem; padding: 1.5rem .9rem 3rem; color: var(--ink);
+  background: var(--page); font: 1rem/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .6rem; }
+h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem; }
+p { margin: .5rem 0; }
+.why { background: var(--mark); border-left: .25rem solid var(--accent); padding: .8rem 1rem;
+  margin: 1.2rem 0; font-size: 1.08rem; }
+figure { margin: .8rem 0 0; }
+img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto;
+  background: #fff; border: 1px solid var(--line); border-radius: .4rem; }
+img.small { max-width: 26rem; }
+figcaption, .quiet { color: var(--quiet); font-size: .9rem; }
+figcaption { max-width: 38rem; margin: .4rem auto 0; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: .92rem; }
+th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th.n, td.n { text-align: right; white-space: nowrap; padding-right: .2rem; }
+code { font-size: .92em; overflow-wrap: anywhere; }
+"""
+
+# file -> (heading, text below it)
+_FIGURES = {
+    "weights.png": (
+        "The weight of the large mode",
+        "Bars: the share of samples in the large mode; error bars of two standard errors. "
+        "Only the start differs between the first rows.",
+    ),
+    "forward.png": (
+        "The forward process does not forget",
+        "Data after 0 to 100 steps of the chain, coloured by the mode they came from. At step "
+        "T = 100 the modes still are apart; sampling starts from N(0, I), the last panel, where they "
+        "are not.",
+    ),
+    "trajectories.png": (
+        "The way back starts in the wrong place",
+        "Paths of the reverse chain along the line through both modes, coloured by where they end. On "
+        "the left the law that sampling starts from (grey) and the true one (line): at T = 100 they "
+        "differ, at T = 1000 they are the same.",
+    ),
+    "samples.png": (
+        "Samples over the true density",
+        "Every contour is an eighth of the density of the one inside it.",
+    ),
+    "reverse.gif": (
+        "The trained network at work",
+        "The reverse process of T = 100 from N(0, I), coloured by the mode where each sample ends.",
+    ),
+}
+
+
+def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """The whole page as one text; nothing in it refers to anything outside."""
+    settings = summary["settings"]
+    truth = summary["truth"]
+    trained = summary["runs"]["trained_100"]
+    lead = (
+        f"A well-known tutorial trains a DDPM with T = 100 steps on the mixture "
+        f"{_tag('code', '0.2 N((3, 3), I) + 0.8 N((-3, -3), I)')}. Its samples do not look 80/20, and "
+        f"they are not: the large mode gets {trained['weight']:.2f} instead of {truth:.2f}. The "
+        "network is not to blame."
+    )
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            "<title>sdekit demo: why 80/20 comes out as 60/40</title>",
+            f"<style>{_STYLE}</style>",
+            "</head>",
+            "<body>",
+            "<h1>Why 80/20 comes out as 60/40, and how to mend it</h1>",
+            f"<p>{lead}</p>",
+            f'<p class="why">{escape(summary["sentence"])}</p>',
+            _table(summary),
+            *(_figure(name, data) for name, data in pictures.items()),
+            "<h2>How this was made</h2>",
+            f'<p class="quiet">{_made(summary)}</p>',
+            f"<p>{_next(settings)}</p>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def _tag(name: str, text: object) -> str:
+    return f"<{name}>{escape(str(text))}</{name}>"
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    rows = [
+        f"<tr><td>{escape(run['process'])}</td><td>{escape(run['model'])}</td>"
+        f"<td>{escape(run['start'])}</td>"
+        f'<td class="n">{run["weight"]:.3f} &plusmn; {run["stderr"]:.3f}</td></tr>'
+        for run in summary["runs"].values()
+    ]
+    head = (
+        '<tr><th>process</th><th>score</th><th>start</th><th class="n">large mode</th></tr>'
+    )
+    data = (
+        f'<tr><td colspan="3">in the data</td><td class="n">{summary["truth"]:.3f}</td></tr>'
+    )
+    return f'<div class="wide"><table>{head}{"".join(rows)}{data}</table></div>'
+
+
+def _figure(name: str, data: bytes) -> str:
+    heading, text = _FIGURES[name]
+    kind = name.rpartition(".")[2]
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    small = ' class="small"' if kind == "gif" else ""
+    return (
+        f"{_tag('h2', heading)}\n<figure><img{small} alt=\"{escape(text)}\" src=\"{source}\">"
+        f"\n{_tag('figcaption', text)}</figure>"
+    )
+
+
+def _made(summary: Mapping[str, Any]) -> str:
+    settings, versions = summary["settings"], summary["versions"]
+    chains = " and ".join(_tag("code", chain) for chain in settings["chains"])
+    return (
+        f"Chains {chains}; a multilayer perceptron of width {settings['width']} that predicts the "
+        f"noise, {settings['training']} steps of {settings['batch']} samples by the simple loss; "
+        f"ancestral sampling, and dopri5 on the probability flow of the VP SDE; "
+        f"{settings['n']} samples a run ({settings['n_long']} of the network through 1000 steps); "
+        f"seed {settings['seed']}. sdekit {escape(versions['sdekit'])}, torch "
+        f"{escape(versions['torch'])}. All numbers are in {_tag('code', 'summary.json')}, the samples "
+        f"in {_tag('code', 'samples.npz')}."
+    )
+
+
+def _next(settings: Mapping[str, Any]) -> str:
+    del settings
+    first = _tag("code", "sdekit train --target tutorial --sde vp --out runs/vp")
+    second = _tag("code", "sdekit sample runs/vp --sampler heun --out vp.npz")
+    return f"Go on: {first}, then {second}."
