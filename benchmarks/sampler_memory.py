@@ -2,10 +2,10 @@
 
     python benchmarks/sampler_memory.py [--quick] [--json FILE]
 
-Each case runs in a process of its own: the resident size is read before the run, once a short run has
-warmed everything up, and its peak (VmHWM, reset just before) after it. The network returns a stored
-tensor, so what is counted is the loop: samples, noise, and the states it holds on to. The bare loop is
-the same arithmetic written by hand.
+Each case runs in a process of its own: the resident size is read before the run, once a short run
+has warmed everything up, and its peak (VmHWM, reset just before) after it. The network returns a
+stored tensor, so what is counted is the loop: samples, noise, and the states it holds on to. The
+bare loop is the same arithmetic written by hand.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _HOME = {
     "catalogue": "sdekit._catalogue",
+    "make": "sdekit._catalogue",
     "register": "sdekit._catalogue",
     **dict.fromkeys(
         ["CosineSDE", "DDPM", "EDM", "FlowSDE", "LinearSDE", "SDE", "SubVPSDE", "VESDE", "VPSDE"],
@@ -32,7 +33,7 @@ _HOME = {
 __all__ = ["__version__", *sorted(_HOME)]  # literal names, sorted once
 
 if TYPE_CHECKING:
-    from sdekit._catalogue import catalogue, register
+    from sdekit._catalogue import catalogue, make, register
     from sdekit.model import ExactScore, ScoreModel
     from sdekit.objectives import DSM
     from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, Sampler, iterate, sample

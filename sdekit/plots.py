@@ -231,17 +231,17 @@ def trajectories(
     for k, panel in enumerate(panels):
         side, ax = figure.add_subplot(grid[k, 0]), figure.add_subplot(grid[k, 1])
         times, paths, labels = _array(panel.times), _array(panel.paths), _array(panel.labels)
-        values = _array(panel.values)
+        values, start, truth = map(_array, (panel.values, panel.start, panel.truth))
         for path, label in zip(paths.T, labels, strict=True):
             ax.plot(times, path, color=_COLOURS[int(label)], lw=0.6, alpha=0.45)
         handles = [
-            side.fill_betweenx(values, _array(panel.start), color=FAINT, lw=0),
-            side.plot(_array(panel.truth), values, color=INK, lw=1.3)[0],
+            side.fill_betweenx(values, start, color=FAINT, lw=0),
+            side.plot(np.where(truth > 0.004 * truth.max(), truth, np.nan), values, color=INK, lw=1.3)[0],
         ]
         span = float(np.abs(values).max())
         for each in (side, ax):
             each.set_ylim(-span, span)
-        side.set_xlim(1.1 * max(_array(panel.start).max(), _array(panel.truth).max()), 0)
+        side.set_xlim(1.1 * max(start.max(), truth.max()), 0)
         ax.set_xlim(times[0], times[-1])
         _style(ax, title=panel.title, labels=(axes[0] if k == len(panels) - 1 else "", ""))
         _style(side, labels=("", axes[1]))
@@ -340,6 +340,8 @@ def animate_samples(
         figure.draw_artist(caption)
         images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
     palette = images[len(images) // 2].quantize(64)
+    entries = palette.getpalette() or []  # the background is white, not nearly
+    palette.putpalette([255 if level > 248 else level for level in entries])
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     images[0].save(

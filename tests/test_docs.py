@@ -1,4 +1,4 @@
-"""Claim: the pages say what is: tables are current, links resolve, what is added is short and seen.
+"""Claim: the pages say what is: tables are current, links resolve, additions are short and seen.
 
 The pages are executed by `docs/run_pages.py`; here the same script runs on pages that are wrong.
 The classes of "add an SDE" and "add a sampler" are installed as a package of somebody's own, and
@@ -299,11 +299,13 @@ def test_a_page_names_no_folder_of_one_machine(file):
     assert not found
 
 
-def test_the_picture_of_the_readme_is_a_picture():
-    image = REPOSITORY / re.search(r"!\[[^\]]+\]\(([^)]+)\)", text_of(REPOSITORY / "README.md"))[1]
-    data = image.read_bytes()
-    assert data.startswith(b"\x89PNG\r\n")
-    assert 10_000 < len(data) < 1_000_000
+def test_the_pictures_of_the_readme_are_pictures():
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of(REPOSITORY / "README.md"))
+    assert {f"docs/images/{p.name}" for p in (DOCS / "images").iterdir()} == set(images)
+    for image in images:
+        data = (REPOSITORY / image).read_bytes()
+        assert data.startswith(b"\x89PNG\r\n")
+        assert 10_000 < len(data) < 1_000_000
 
 
 def test_what_the_pages_register_is_in_no_catalogue_here():

@@ -80,3 +80,15 @@ def test_time_and_noise_do_not_depend_on_the_dtype():
         return DSM()(model, torch.zeros(100, 2, dtype=dtype), generator=generator)
 
     assert_close(loss(torch.float32).double(), loss(torch.float64), tol=1e-5)
+
+
+def test_a_call_is_the_loss_at_its_draws():
+    """The generator gives the times, one float64 a sample, then the noise in float64."""
+    sde, x0 = VPSDE(), torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(6, 2)
+    model = ScoreModel(lambda x, time: torch.tanh(x), sde)
+    called = DSM()(model, x0, generator=torch.Generator().manual_seed(8))
+    generator = torch.Generator().manual_seed(8)
+    u = 1 - torch.rand(6, generator=generator, dtype=torch.float64)
+    noise = torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    t = sde.t_min + u * (sde.t_max - sde.t_min)
+    assert_close(called, DSM().loss_at(model, x0, t, noise), tol=1e-14)

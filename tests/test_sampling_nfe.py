@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sampling_support import Wrapped, adaptive, entries, two_modes
-from strategies import every_sde
+from sampling_support import Wrapped, adaptive, defaults, entries, two_modes
+from strategies import every_sde, f64
 
 from sdekit.errors import ConfigError, SolverError, TimeError
 from sdekit.model import ExactScore
 from sdekit.sampling import Heun, Langevin, PredictorCorrector, iterate, sample
 from sdekit.sde import DDPM, VESDE, VPSDE
+from sdekit.targets import Gaussian
 
 SAMPLERS = entries("sampler")
+LAW = Gaussian(f64([1.0, -0.5]), 0.3)
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
 
@@ -32,7 +34,9 @@ def spared(sampler) -> int:
 @every_sde
 @every_sampler
 def test_calls_are_rows_times_calls_a_row(sde, sampler):
-    model = Wrapped(ExactScore(two_modes(), sde))
+    if adaptive(sampler) and sde not in defaults("sde").values():
+        return  # a solver's calls are its own affair: counted, and that on the default SDEs
+    model = Wrapped(ExactScore(LAW, sde))
     steps = min(4, sde.n) if "ddpm" in sde.kinds else 4
     try:
         run = sample(model, (2, 2), sampler=sampler, steps=steps, seed=0, dtype=torch.float64)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from sampling_support import adaptive, defaults, entries, two_modes
-from strategies import EVERY
+from strategies import EVERY, f64
 
 from sdekit.errors import ConfigError, TimeError
 from sdekit.model import ExactScore
@@ -19,10 +19,12 @@ from sdekit.sampling import (
     AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ReverseDiffusion, sample
 )  # fmt: skip
 from sdekit.sde import DDPM, SubVPSDE, VESDE, VPSDE
+from sdekit.targets import Gaussian
 
 SDES = {**defaults("sde"), **{k: EVERY[k] for k in ("ddpm-1", "ddpm-2", "plain_ou", "two_lambdas_jump")}}
 SAMPLERS = entries("sampler")
 GRIDS = defaults("grid")
+LAW = Gaussian(f64([1.0, -0.5]), 0.3)
 REFUSALS = ("churn", "steps", "grid", "t = 0", "not finite", "log_snr", "extend")
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
@@ -30,7 +32,7 @@ every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
 def attempt(sde, sampler, **how) -> bool:
     """Run; True where it ran. What it returns is finite, and a refusal is typed and says why."""
-    model = ExactScore(two_modes(), sde)
+    model = ExactScore(LAW, sde)
     try:
         run = sample(model, (2, 2), sampler=sampler, seed=0, dtype=torch.float64, **how)
     except (ConfigError, TimeError) as error:
@@ -88,7 +90,7 @@ def test_every_pair_of_predictor_and_corrector(name, predictor):
 @pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE(), VESDE(), DDPM.linear(50)], ids=repr)
 def test_few_steps_of_the_reverse_sde(sde):
     """Bug 35: score_sde's ancestral is NaN at <= 20 steps, its reverse diffusion at <= 10."""
-    for steps in range(1, 26):
+    for steps in (1, 2, 3, 5, 8, 10, 12, 19, 20, 21, 25):
         for sampler in ("ancestral", "reverse_diffusion", "predictor_corrector"):
             assert attempt(sde, sampler, steps=steps)
 

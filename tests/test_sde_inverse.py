@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
-from strategies import EPS, EVERY, every_sde, f64, sdes, smooth_times, times
+from strategies import EPS, EVERY, WarpedVP, every_sde, f64, sdes, smooth_times, times
 from support import assert_close
 
 from sdekit.errors import DtypeError, TimeError
@@ -53,6 +53,15 @@ def test_ends(sde):
     if high < 1e300:
         with pytest.raises(TimeError, match="log_snr"):
             sde.t_from_log_snr(high + 1.0)
+
+
+@pytest.mark.parametrize("t_max", [0.3, 0.8, 1.0, 2.95, 5.0, 10.2])
+def test_the_last_time_without_a_closed_form(t_max):
+    """The search is in log t, and exp(log(t_max)) may fall short of t_max."""
+    sde = WarpedVP(beta_max=0.5, t_max=t_max)
+    assert float(sde.t_from_log_snr(sde.log_snr(t_max))) == t_max
+    narrow = sde.log_snr(torch.tensor([t_max], dtype=torch.float32))
+    assert float(sde.t_from_log_snr(narrow)) == pytest.approx(t_max, rel=1e-6)
 
 
 @every_sde

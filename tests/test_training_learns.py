@@ -33,7 +33,7 @@ def test_one_parameter(c):
     )
     total = alpha2 * c + var
     best = math.sqrt(var) / total
-    # At the optimum one sample has the gradient 2 x (k x - eps), of variance 4 Var(x) Var(eps | x).
+    # At the optimum one sample has gradient 2 x (k x - eps), of variance 4 Var(x) Var(eps | x).
     # A least-squares fit of all n samples has standard error sqrt(Var(eps | x) / (n Var(x))); the
     # falling rate weighs about a fifth of the samples.
     error = math.sqrt(alpha2 * c / total / total / (steps * batch / 5))

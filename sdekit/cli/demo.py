@@ -61,7 +61,7 @@ def run(options: Demo, terminal: Terminal) -> int:
     outcomes: dict[str, Outcome] = {}
     for outcome in story.run():
         outcomes[outcome.key] = outcome
-        terminal.say(f"  {outcome.label:47} {outcome.weight:.3f} +/- {outcome.stderr:.3f}")
+        terminal.say(f"  {outcome.label:43} {outcome.weight:.3f} +/- {outcome.stderr:.3f}")
     alpha_bar = float(story.short.alphas_bar[-1])
     why = sentence(alpha_bar, outcomes)
     terminal.say()

@@ -42,7 +42,7 @@ _FIGURES = {
     "weights.png": (
         "The weight of the large mode",
         "Bars: the share of samples in the large mode; error bars of two standard errors. "
-        "Only the start differs between the first rows.",
+        "The network is as right, or as wrong, as the exact score: what matters is the start.",
     ),
     "forward.png": (
         "The forward process does not forget",

@@ -1,4 +1,4 @@
-r"""What `sdekit demo` computes: the weight of a mixture's large mode, by eight ways of sampling.
+r"""What `sdekit demo` computes: the weight of a mixture's large mode, by seven ways of sampling.
 
 A tutorial's chain of T = 100 steps ends where x_T = sqrt(abar) x_0 + sqrt(1 - abar) eps with
 abar = 0.36, and starts to sample from N(0, I). Each run below changes one thing: the network for the
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["PRIOR", "TRUE", "Outcome", "Size", "Story", "sentence"]
 
 PRIOR, TRUE = "N(0, I)", "true x_T"
+_SHORT, _LONG, _FLOW = "T = 100", "T = 1000", "VP SDE, ODE"
+_EXACT, _TRAINED = "exact score", "trained network"
 _KEPT = 41  # states of a run that are kept for the pictures
-_WATCHED = 400  # samples of which they are kept
+_WATCHED = 2000  # samples of which they are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class Outcome:
 
     Attributes:
         key: a short name.
-        process: "T = 100", "T = 1000" or "VP SDE".
+        process: "T = 100", "T = 1000" or "VP SDE, ODE".
         model: "exact score" or "trained network".
         start: `PRIOR` or `TRUE`.
         sampler: how.
@@ -121,19 +123,16 @@ class Story:
     def run(self) -> Iterator[Outcome]:
         """Every way of sampling, in the order of the story."""
         exact = {chain: ExactScore(self.target, chain) for chain in (self.short, self.long)}
-        vp = VPSDE()
-        yield self._sample("exact_100", "T = 100", "exact score", exact[self.short])
-        yield self._sample("exact_100_true", "T = 100", "exact score", exact[self.short], true=True)
         network = self._train(self.short)
-        yield self._sample("trained_100", "T = 100", "trained network", network)
-        yield self._sample("trained_100_true", "T = 100", "trained network", network, true=True)
-        yield self._sample("exact_1000", "T = 1000", "exact score", exact[self.long])
+        yield self._sample("trained_100", _SHORT, _TRAINED, network)
+        yield self._sample("exact_100", _SHORT, _EXACT, exact[self.short])
+        yield self._sample("trained_100_true", _SHORT, _TRAINED, network, true=True)
+        yield self._sample("exact_100_true", _SHORT, _EXACT, exact[self.short], true=True)
         network = self._train(self.long)
-        yield self._sample("trained_1000", "T = 1000", "trained network", network)
-        yield self._sample(
-            "exact_vp_ode", "VP SDE", "exact score", ExactScore(self.target, vp),
-            sampler="probability_flow",
-        )  # fmt: skip
+        yield self._sample("trained_1000", _LONG, _TRAINED, network)
+        yield self._sample("exact_1000", _LONG, _EXACT, exact[self.long])
+        flow = ExactScore(self.target, VPSDE())
+        yield self._sample("exact_vp_ode", _FLOW, _EXACT, flow, sampler="probability_flow")
 
     def marginal(self, sde: LinearSDE) -> GaussianMixture:
         """The true law of x_T."""
@@ -170,7 +169,7 @@ class Story:
         sampler: str = "ancestral",
         true: bool = False,
     ) -> Outcome:
-        long = "trained" in kind and model.sde == self.long
+        long = kind == _TRAINED and model.sde == self.long
         n = self.size.n_long if long else self.size.n
         prior: Any = self.marginal(model.sde) if true else "standard"
         start = TRUE if true else PRIOR

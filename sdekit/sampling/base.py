@@ -2,9 +2,8 @@ r"""What a sampler is, and the one loop that all of them run in.
 
 A sampler walks a grid from t_max to t_min. Its two methods are kept apart on purpose:
 
-- `coefficients(sde, grid)` is everything that needs no network: columns in float64 for the whole
-grid; - `step(x, c, model, state, noise)` is arithmetic on tensors, with one row `c` of those
-columns as floats.
+- `coefficients(sde, grid)` is all that needs no network: float64 columns for the whole grid;
+- `step(x, c, model, state, noise)` is arithmetic on tensors, with one row `c` of floats.
 
 So schedules cost nothing in the loop, coefficients can be printed and checked, and a step is
 affine in x and in every draw of noise, which is what makes the exact law of a sampler computable.

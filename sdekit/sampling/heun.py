@@ -78,7 +78,7 @@ class Heun(Sampler):
 
     @property
     def order(self) -> int | None:
-        """2; None with churn and noise_scale != 1, which adds a variance that no grid takes away."""
+        """2; None where noise_scale != 1 makes churn add a variance that no grid takes away."""
         return None if self.churn and self.noise_scale != 1 else 2
 
     @property

@@ -61,7 +61,8 @@ class Plan:
     """What a run does, row by row.
 
     Attributes:
-        grid: the times at which states are reported: the start, and the end of each row [(K + 1,)].
+        grid: the times at which states are reported: the start, and the end of each row [(K +
+            1,)].
         rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a
             float, a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested
             dict.

@@ -52,7 +52,7 @@ class PredictorCorrector(Sampler):
     corrector: Any = "langevin"  # a Corrector once made
     corrections: int = 1
     first: str = "corrector"
-    order = None  # a corrector of fixed snr biases every level by a step that no grid makes smaller
+    order = None  # a corrector of fixed snr biases each level by a step that no grid shrinks
 
     def __post_init__(self) -> None:
         """Check the fields and make the parts of their spellings."""

@@ -89,7 +89,7 @@ def starting_point(
         )
     if not isinstance(prior, str):
         raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
-    choice("prior", prior, ("standard",))
+    choice("prior", prior, ("standard",))  # or a Target, which is no name
     return None
 
 
