@@ -45,8 +45,8 @@ class Spy(LinearSDE):
         1,
         torch.tensor(0.5),
         torch.tensor([1]),
-        torch.rand(3).half(),
-        torch.rand(2, 2).double(),
+        torch.tensor([0.1, 0.5, 0.9]).half(),
+        torch.full((2, 2), 0.3).double(),
     ],
 )
 def test_methods_see_float64_tensors(t):

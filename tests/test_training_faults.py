@@ -68,6 +68,15 @@ def test_a_loss_that_is_not_finite_raises_at_its_step(tmp_path, how):
     assert load_checkpoint(tmp_path, model=model).step == 5
 
 
+def test_a_loss_without_end_whose_gradient_is_finite():
+    class Endless(DSM):
+        def losses(self, model, *terms, **cond):
+            return super().losses(model, *terms, **cond) + float("inf")
+
+    with pytest.raises(NonFiniteError, match="step 0 the loss is inf"):
+        Trainer(small(), Endless()).fit(ROWS, steps=2)
+
+
 def test_skipping_is_counted():
     model = ScoreModel(Failing({3, 8}), VPSDE())
     result = Trainer(model, batch_size=8, on_nonfinite="skip").fit(ROWS, steps=20)

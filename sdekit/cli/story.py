@@ -46,19 +46,21 @@ class Size:
         width: of the network's three hidden layers.
         training: steps of training, for each of the two networks.
         batch: samples a training step.
-        n: samples of a run.
-        n_long: samples of the run of the trained network through 1000 steps.
+        n: samples of a run with the exact score.
+        n_network: samples of a run of a network.
+        n_long: samples of the run of a network through 1000 steps.
     """
 
     width: int
     training: int
     batch: int
     n: int
+    n_network: int
     n_long: int
 
 
-FULL = Size(width=128, training=2500, batch=512, n=20_000, n_long=10_000)
-QUICK = Size(width=64, training=900, batch=512, n=20_000, n_long=4_000)
+FULL = Size(width=128, training=2000, batch=512, n=40_000, n_network=20_000, n_long=8_000)
+QUICK = Size(width=64, training=800, batch=512, n=20_000, n_network=8_000, n_long=4_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +171,9 @@ class Story:
         sampler: str = "ancestral",
         true: bool = False,
     ) -> Outcome:
-        long = kind == _TRAINED and model.sde == self.long
-        n = self.size.n_long if long else self.size.n
+        n = self.size.n
+        if kind == _TRAINED:
+            n = self.size.n_long if process == _LONG else self.size.n_network
         prior: Any = self.marginal(model.sde) if true else "standard"
         start = TRUE if true else PRIOR
         steps = model.sde.default_steps

@@ -53,9 +53,9 @@ def placed(
     weights = None
     if isinstance(model, nn.Module):
         weights = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
-    like = x_init if x_init is not None else weights
+    like = floating("x_init", x_init) if x_init is not None else weights
     if dtype is None:
-        target = getattr(getattr(model, "target", None), "dtype", None)
+        target = getattr(getattr(model, "target", None), "_dtype", None)
         dtype = like.dtype if like is not None else target or torch.get_default_dtype()
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise DtypeError(f"dtype must be a real floating torch.dtype, got {shown(dtype)}")
