@@ -2,10 +2,10 @@
 
 Every function takes data and returns a `matplotlib.figure.Figure` (or, for an animation, the bytes
 of a GIF); `png` turns a figure into bytes. matplotlib is imported inside the functions, pyplot and
-its global state are never touched, so that pictures can be made in any thread and without a display.
+its global state are never touched: pictures can be made in any thread, and without a display.
 
-The colours are Okabe and Ito's, which stay apart for every common kind of colour vision. Figures are
-five inches wide with text of 9 points, readable on a page 400 pixels wide.
+The colours are Okabe and Ito's, which stay apart for every common kind of colour vision. Figures
+are five inches wide with text of 9 points, readable on a page 400 pixels wide.
 
 Reference: Okabe and Ito 2008, Color Universal Design, https://jfly.uni-koeln.de/color/.
 """
@@ -111,12 +111,7 @@ def png(figure: Figure, *, dpi: int = _DPI) -> bytes:
 
 
 def scatter(
-    points: Any,
-    *,
-    density: Density | None = None,
-    labels: Any = None,
-    title: str = "",
-    axes: tuple[str, str] = ("x1", "x2"),
+    points: Any, *, density: Density | None = None, labels: Any = None, title: str = ""
 ) -> Figure:
     """Points [(n, 2)] of the plane, over contours of a density where one is given.
 
@@ -125,7 +120,6 @@ def scatter(
         density: a function from points [(m, 2)] to densities [(m,)].
         labels: the colour of each point [(n,)], small integers.
         title: above the picture.
-        axes: the names of the axes.
     """
     x = _array(points)
     figure = _figure(4.6)
@@ -135,7 +129,7 @@ def scatter(
         _contours(ax, density, limits)
     _dots(ax, x, labels, size=3.0)
     _plane(ax, limits)
-    _style(ax, title=title, labels=axes)
+    _style(ax, title=title, labels=("x1", "x2"))
     return figure
 
 
@@ -153,7 +147,7 @@ def histogram(values: Any, *, title: str = "", axis: str = "x") -> Figure:
 
 
 def image_grid(images: Any, *, title: str = "", columns: int = 8) -> Figure:
-    """Images [(n, h, w), (n, 1, h, w) or (n, 3, h, w)] side by side, each on its own grey scale."""
+    """Images [(n, h, w), (n, 1, h, w) or (n, 3, h, w)] side by side, each on its own scale."""
     x = _array(images)
     x = x[:, 0] if x.ndim == 4 and x.shape[1] == 1 else x
     columns = max(1, min(columns, len(x)))
@@ -201,9 +195,7 @@ def density_contours_with_samples(
         _dots(ax, _array(panel.points), panel.labels, size=2.5)
         _plane(ax, limits)
         _style(ax, title=panel.title)
-        ax.text(
-            0.04, 0.96, panel.note, transform=ax.transAxes, fontsize=9, color=INK, va="top"
-        )
+        ax.text(0.04, 0.96, panel.note, transform=ax.transAxes, fontsize=9, color=INK, va="top")
         ax.set_xticks([-5, 0, 5])
         ax.set_yticks([-5, 0, 5])
         ax.tick_params(labelleft=k % 2 == 0, labelbottom=k >= len(panels) - 2)
@@ -232,11 +224,12 @@ def trajectories(
         side, ax = figure.add_subplot(grid[k, 0]), figure.add_subplot(grid[k, 1])
         times, paths, labels = _array(panel.times), _array(panel.paths), _array(panel.labels)
         values, start, truth = map(_array, (panel.values, panel.start, panel.truth))
+        visible = np.where(truth > 0.004 * truth.max(), truth, np.nan)
         for path, label in zip(paths.T, labels, strict=True):
             ax.plot(times, path, color=_COLOURS[int(label)], lw=0.6, alpha=0.45)
         handles = [
             side.fill_betweenx(values, start, color=FAINT, lw=0),
-            side.plot(np.where(truth > 0.004 * truth.max(), truth, np.nan), values, color=INK, lw=1.3)[0],
+            side.plot(visible, values, color=INK, lw=1.3)[0],
         ]
         span = float(np.abs(values).max())
         for each in (side, ax):
@@ -282,7 +275,9 @@ def weight_bars(rows: Sequence[Bar], *, truth: float, axis: str) -> Figure:
     ax.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["0", "0.2", "0.4", "0.6", "0.8", "1"])
     _style(ax, labels=(axis, ""))
     ax.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
-    handles = [Patch(color=_COLOURS[k], alpha=0.85, label=kind) for k, kind in enumerate(kinds)]
+    handles: list[Any] = [
+        Patch(color=_COLOURS[k], alpha=0.85, label=kind) for k, kind in enumerate(kinds)
+    ]
     handles.append(Line2D([], [], color=INK, lw=1.2, ls=(0, (4, 3)), label=f"data: {truth:g}"))
     figure.legend(
         handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9,

@@ -1,9 +1,10 @@
 """Shared by the tests of model/ and sampling/: targets, wrapped models, and the affine probe.
 
-The probe: on Gaussian data with the exact score a fixed-step sampler maps (x_T, z_1 .. z_K) affinely
-to its output. One batch of K + 2 rows reads that map off the real sampler: row 0 starts at 0 without
-noise, row 1 at a unit x_T, row 2 + k has one unit impulse in draw k. With a diagonal covariance the
-coordinates never meet, so one run measures a whole spectrum of data variances at once.
+The probe: on Gaussian data with the exact score a fixed-step sampler maps (x_T, z_1 .. z_K)
+affinely to its output. One batch of K + 2 rows reads that map off the real sampler: row 0 starts
+at 0 without noise, row 1 at a unit x_T, row 2 + k has one unit impulse in draw k. With a diagonal
+covariance the coordinates never meet, so one run measures a whole spectrum of data variances at
+once.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from strategies import f64
 from torch import Tensor
 
 from sdekit._catalogue import catalogue
-from sdekit.errors import SdekitError
-from sdekit.model import ExactScore
 from sdekit.model.parametrization import Score
 from sdekit.model.prediction import Prediction
-from sdekit.sampling import iterate, sample
+from sdekit.sampling import sample
 from sdekit.sampling.grid import LogSNR
 from sdekit.targets import Gaussian, GaussianMixture
 
@@ -38,7 +37,9 @@ def entries(kind: str) -> dict[str, object]:
 
 def defaults(kind: str) -> dict[str, object]:
     """The first example of every sdekit entry of one kind, by its name."""
-    return {key.removesuffix("-0"): thing for key, thing in entries(kind).items() if key[-2:] == "-0"}
+    return {
+        key.removesuffix("-0"): thing for key, thing in entries(kind).items() if key[-2:] == "-0"
+    }
 
 
 def adaptive(sampler) -> bool:
@@ -64,7 +65,7 @@ def reference_target(reference, name: str) -> GaussianMixture:
 
 
 class Wrapped:
-    """A predictor around another one, without `bind`: counts its calls, notes their times and shapes."""
+    """A predictor around another one, without `bind`: notes the times of its calls."""
 
     def __init__(self, model) -> None:
         self.model = model
@@ -116,24 +117,9 @@ def marginal_draw(model, t: float, n: int, seed: int = 0) -> Tensor:
     return model.sde.perturb(x0, float(t), noise)
 
 
-def start_of(sampler, sde, steps: int) -> Tensor:
-    """A uniform grid that this sampler can walk on this SDE (float64)."""
-    return torch.linspace(sde.t_max, sde.t_min, steps + 1, dtype=torch.float64)
-
-
-def runnable(sampler, sde, grid, steps=None) -> bool:
-    """Whether a run is planned without a typed refusal."""
-    try:
-        next(iter(iterate(ExactScore(spectrum(), sde), torch.zeros(1, 4), sampler=sampler, grid=grid,
-                          steps=steps, noise=torch.zeros_like)))  # fmt: skip
-    except SdekitError:
-        return False
-    return True
-
-
 @dataclass(frozen=True)
 class Affine:
-    """Output = offset + start * x_T + sum_k kicks[k] z_k, coordinate by coordinate [(d,), (K, d)]."""
+    """Output = offset + start * x_T + sum_k kicks[k] z_k [(d,), (d,), (K, d)], by coordinate."""
 
     offset: Tensor
     start: Tensor

@@ -1,12 +1,13 @@
 """Claim: bad input and failing models get the error that FAULTS.md promises, and leave no trace.
 
-Sections D and E, black box: the class of the error, a message that names the argument or the place,
-no model call where the fault is in the arguments, and modes restored afterwards.
+Sections D and E, black box: the class of the error, a message that names the argument or the
+place, no model call where the fault is in the arguments, and modes restored afterwards.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,13 +17,28 @@ from strategies import f64
 from torch import nn
 
 from sdekit.errors import (
-    ConfigError, DeviceError, DtypeError, ModelError, NonFiniteError, SdekitError, ShapeError,
-    SolverError, TimeError,
+    ConfigError,
+    DeviceError,
+    DtypeError,
+    ModelError,
+    NonFiniteError,
+    SdekitError,
+    ShapeError,
+    SolverError,
+    TimeError,
 )  # fmt: skip
 from sdekit.model import MLP, ExactScore, ScoreModel
 from sdekit.sampling import (
-    DDIM, AnnealedLangevin, Ancestral, EulerMaruyama, Heun, Langevin, PredictorCorrector,
-    ProbabilityFlow, iterate, sample,
+    DDIM,
+    Ancestral,
+    AnnealedLangevin,
+    EulerMaruyama,
+    Heun,
+    Langevin,
+    PredictorCorrector,
+    ProbabilityFlow,
+    iterate,
+    sample,
 )  # fmt: skip
 from sdekit.sde import VESDE, VPSDE
 from sdekit.targets import Gaussian
@@ -69,7 +85,11 @@ def refused(error, *words, model=MODEL, shape=(3, 2), **how):
         (lambda: Langevin(repeats=1.5), DtypeError, ["repeats", "1.5"]),
         (lambda: AnnealedLangevin(snr=0), ConfigError, ["snr"]),
         (lambda: AnnealedLangevin(repeats=0), ConfigError, ["repeats"]),
-        (lambda: PredictorCorrector(predictor="ancestrall"), ConfigError, ["predictor", "ancestral"]),
+        (
+            lambda: PredictorCorrector(predictor="ancestrall"),
+            ConfigError,
+            ["predictor", "ancestral"],
+        ),
         (lambda: PredictorCorrector(predictor="langevin"), ConfigError, ["predictor", "langevin"]),
         (lambda: PredictorCorrector(predictor="probability_flow"), ConfigError, ["predictor"]),
         (lambda: PredictorCorrector(corrector="ddim"), ConfigError, ["corrector", "ddim"]),
@@ -163,7 +183,8 @@ def test_iterate_refuses_too():
     x = torch.zeros(3, 2)
     for error, word, value in (
         (ShapeError, "x", torch.zeros(())), (DtypeError, "x", [[0.0, 0.0]]),
-        (NonFiniteError, "x", torch.full((3, 2), math.nan)), (DtypeError, "x", torch.zeros(3, 2).long()),
+        (NonFiniteError, "x", torch.full((3, 2), math.nan)),
+        (DtypeError, "x", torch.zeros(3, 2).long()),
     ):  # fmt: skip
         with pytest.raises(error, match=word):
             run(value)
@@ -189,7 +210,9 @@ def test_an_empty_batch():
 
 
 @pytest.mark.parametrize("dims", [(), (1,), (1, 1, 1), (3, 4, 5), (100_000,)])
-@pytest.mark.parametrize("sampler", ["ddim", "heun", "predictor_corrector", "langevin(rule='sample_norm')"])
+@pytest.mark.parametrize(
+    "sampler", ["ddim", "heun", "predictor_corrector", "langevin(rule='sample_norm')"]
+)
 def test_any_dimensions(dims, sampler):
     """D5."""
     model = Given(lambda x, t: -x, VPSDE())
@@ -222,7 +245,9 @@ def test_the_dtype_is_kept(sampler, dtype):
     ],
     ids=["transposed", "expanded", "requires grad", "strided"],
 )
-@pytest.mark.parametrize("sampler", ["ddim", "ancestral", "heun(churn=2, churn_max=1)", "predictor_corrector"])
+@pytest.mark.parametrize(
+    "sampler", ["ddim", "ancestral", "heun(churn=2, churn_max=1)", "predictor_corrector"]
+)
 def test_any_layout(x, sampler):
     """D10: the same values, and the input untouched."""
     how = dict(sampler=sampler, steps=3, seed=0)
@@ -293,6 +318,7 @@ def test_a_wider_output_is_cast():
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral", "heun", "predictor_corrector"])
 def test_a_state_that_is_not_finite(bad, steps, sampler):
     """E1, E2: the step, its time, the fraction and the first rows, whenever it is noticed."""
+
     def output(x):
         return torch.where(torch.arange(len(x))[:, None] == 1, bad, -x)
 
@@ -300,13 +326,20 @@ def test_a_state_that_is_not_finite(bad, steps, sampler):
         model = failing(output, at=at)
         clean = sample(failing(lambda x: -x), (3, 2), sampler=sampler, steps=steps, seed=0).grid
         # the first row that calls the model at or below `at`
-        ends = [float(s) for t, s in zip(clean, clean[1:], strict=False)
+        ends = [float(s) for t, s in pairwise(clean)
                 if t <= at or (sampler == "heun" and s <= at)]  # fmt: skip
         with pytest.raises(NonFiniteError) as caught:
             sample(model, (3, 2), sampler=sampler, steps=steps, seed=0)
         message = str(caught.value)
         step = clean.tolist().index(ends[0])
-        for word in (f"step {step} ", f"t = {ends[0]:.6g}", "1 of 3", "33.3%", "[1]", "on_nonfinite"):
+        for word in (
+            f"step {step} ",
+            f"t = {ends[0]:.6g}",
+            "1 of 3",
+            "33.3%",
+            "[1]",
+            "on_nonfinite",
+        ):
             assert word in message, message
 
 
@@ -328,7 +361,12 @@ def test_non_finite_samples_on_demand():
     with pytest.raises(NonFiniteError, match="denoised"):
         sample(failing(lambda x: x * math.nan, at=1e-3), (3, 2), steps=3, seed=0, denoise=True)
     out = sample(
-        failing(lambda x: x * math.nan, at=1e-3), (3, 2), steps=3, seed=0, denoise=True, on_nonfinite="return"
+        failing(lambda x: x * math.nan, at=1e-3),
+        (3, 2),
+        steps=3,
+        seed=0,
+        denoise=True,
+        on_nonfinite="return",
     )
     assert bool(out.x.isnan().all())
 
@@ -379,7 +417,7 @@ class Network(nn.Module):
 
 @pytest.mark.parametrize("fail_at", [None, 1, 3])
 def test_modes_are_restored(fail_at):
-    """E15, E16, E22: evaluation and no gradients inside; everything as it was outside, errors too."""
+    """E15, E16, E22: evaluation and no gradients inside; outside all is as it was."""
     network = Network(fail_at)
     model = ScoreModel(network, VPSDE())
     model.train()
@@ -389,7 +427,9 @@ def test_modes_are_restored(fail_at):
         run = sample(model, (3, 2), steps=4, seed=0)
         assert not run.x.requires_grad
     else:
-        with pytest.raises(ModelError, match=rf"Broken.*call {fail_at}.*t = .*out of luck") as caught:
+        with pytest.raises(
+            ModelError, match=rf"Broken.*call {fail_at}.*t = .*out of luck"
+        ) as caught:
             sample(model, (3, 2), steps=4, seed=0)
         assert isinstance(caught.value.__cause__, Broken)
     assert network.modes[0] == (False, False, False)
@@ -411,13 +451,19 @@ def test_gradients_flow_through_the_loop_on_demand():
 
 def test_a_stopped_run_is_checked_and_returned():
     frames = []
-    run = sample(MODEL, (3, 2), steps=10, seed=0, callback=lambda f: frames.append(f) or f.step == 4)
+    run = sample(
+        MODEL, (3, 2), steps=10, seed=0, callback=lambda f: frames.append(f) or f.step == 4
+    )
     assert [frame.step for frame in frames] == [0, 1, 2, 3, 4]
     assert torch.equal(run.x, frames[-1].x)
     assert run.nfe == 4
     with pytest.raises(NonFiniteError):
         sample(
-            failing(lambda x: x * math.nan), (3, 2), steps=50, seed=0, callback=lambda f: f.step == 2
+            failing(lambda x: x * math.nan),
+            (3, 2),
+            steps=50,
+            seed=0,
+            callback=lambda f: f.step == 2,
         )
 
 
@@ -435,7 +481,7 @@ def test_a_sdekit_error_of_the_model_stays_what_it_is():
     def output(x):
         raise ShapeError("mine")
 
-    with pytest.raises(ShapeError, match="^mine$"):
+    with pytest.raises(ShapeError, match=r"^mine$"):
         sample(failing(output), (3, 2), steps=2, seed=0)
 
 

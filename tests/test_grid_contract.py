@@ -1,7 +1,8 @@
-"""Claim: a named grid is steps + 1 strictly decreasing float64 times from t_max to t_min, on any SDE.
+"""Claim: a named grid is steps + 1 strictly decreasing times from t_max to t_min, on any SDE.
 
 On a DDPM they are nodes i/N, as many as were asked for, and all of them where steps = N. Only
-`ddpm_leading` starts below t_max: that is its definition. Read from `sample(...).grid` of no samples.
+`ddpm_leading` starts below t_max: that is its definition. Read from `sample(...).grid` of no
+samples.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def test_the_default_is_fifty_steps():
 
 @pytest.mark.parametrize("n", [1, 7, 83, 1000, 2000, 4096])
 def test_index_to_grid_and_back_is_one_to_one(n):
-    """Bugs 6 and 22: a truncated index skips nodes (half of 2000 are off), a rounded one does not."""
+    """Bugs 6 and 22: a truncated index skips nodes (half of 2000 are off), rounding does not."""
     sde = DDPM.linear(n, beta_end=0.02)
     t = times(sde, "uniform", n)
     nodes = torch.arange(n, -1, -1)

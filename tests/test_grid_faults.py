@@ -1,7 +1,7 @@
 """Claim: a grid or a number of steps that cannot be walked is refused at once, in words.
 
-FAULTS B4, B5, B6, B10, C9, E8 to E11: the class of the error, and a message that holds the argument
-and the value. No model is called before.
+FAULTS B4, B5, B6, B10, C9, E8 to E11: the class of the error, and a message that holds the
+argument and the value. No model is called before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from strategies import f64
 from sdekit.errors import ConfigError, DtypeError, SdekitError, ShapeError, TimeError
 from sdekit.model import ExactScore
 from sdekit.sampling import Karras, iterate, sample
-from sdekit.sde import DDPM, FlowSDE, VPSDE
+from sdekit.sde import DDPM, VPSDE, FlowSDE
 from sdekit.targets import Gaussian
 
 

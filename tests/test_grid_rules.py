@@ -28,7 +28,9 @@ def times(sde, grid, steps=13) -> torch.Tensor:
 
 
 def assert_even(values: torch.Tensor) -> None:
-    expected = torch.linspace(float(values[0]), float(values[-1]), len(values), dtype=torch.float64)
+    expected = torch.linspace(
+        float(values[0]), float(values[-1]), len(values), dtype=torch.float64
+    )
     assert_close(values, expected, tol=EVEN)
 
 

@@ -1,8 +1,8 @@
 """Claim: any prediction converts into any other and back, through one table.
 
 Properties 33, 34 and 37, FAULTS A11, C4, E6. Expected values are a x_0 + b eps by a table written
-out here. Tolerances are a multiple of float64's epsilon times the size of the terms that are added:
-about 1/alpha from eps to x0 and 1/sigma from x0 to eps.
+out here. Tolerances are a multiple of float64's epsilon times the size of the terms that are
+added: about 1/alpha from eps to x0 and 1/sigma from x0 to eps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from strategies import EPS, every_sde, f64, sdes, smooth_times, times
 
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.model import ExactScore, convert
-from sdekit.sde import DDPM, FlowSDE, SubVPSDE, VESDE, VPSDE
+from sdekit.sde import DDPM, VESDE, VPSDE, FlowSDE, SubVPSDE
 from sdekit.targets import Gaussian
 
 KINDS = entries("parametrization")
@@ -78,7 +78,9 @@ def test_there_and_back_is_the_identity(data):
     """Property 33, all compositions, for any value: no consistency of (x, raw) is needed."""
     sde = data.draw(sdes(), label="sde")
     t = data.draw(times(sde), label="t")
-    source, target = (data.draw(st.sampled_from(list(KINDS.values())), label=k) for k in ("a", "b"))
+    source, target = (
+        data.draw(st.sampled_from(list(KINDS.values())), label=k) for k in ("a", "b")
+    )
     x, value = draws(2, (4,), seed=data.draw(st.integers(0, 99), label="draws"))
     there = convert(value, x, t, sde, source=source, target=target)
     back = convert(there, x, t, sde, source=target, target=source)
@@ -120,6 +122,7 @@ def test_conversion_is_linear(sde, source):
     turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
     (x, y), (v, w) = draws(2, (5, 2), seed=1), draws(2, (5, 2), seed=2)
     for target in KINDS.values():
+
         def to(value, at, target=target):
             return convert(value, at, t, sde, source=source, target=target)
 
@@ -146,7 +149,9 @@ def test_float32_in_float32_out():
     exact = convert(eps, x, 0.4, sde, source="eps", target="x0")
     found = convert(eps.float(), x.float(), 0.4, sde, source="eps", target="x0")
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=16 * 1.2e-7 / float(sde.alpha(0.4)))
+    torch.testing.assert_close(
+        found.double(), exact, rtol=0, atol=16 * 1.2e-7 / float(sde.alpha(0.4))
+    )
 
 
 def test_where_alpha_underflows_the_score_stays_exact():
@@ -240,4 +245,6 @@ def test_edm_input_has_unit_variance_for_data_of_that_width(sigma_data):
         total = scale**2 * (alpha**2 * sigma_data**2 + var)
         torch.testing.assert_close(total, torch.ones_like(t), rtol=1e-13, atol=0)
         a, b = kind.row(sde, t)
-        torch.testing.assert_close(a**2 * sigma_data**2 + b**2, torch.ones_like(t), rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            a**2 * sigma_data**2 + b**2, torch.ones_like(t), rtol=1e-12, atol=0
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sampling_support import draws, spectrum, two_modes
-from strategies import EVERY, MIXTURES, f64, every_mixture, every_sde, smooth_times
+from strategies import EVERY, MIXTURES, every_mixture, every_sde, f64, smooth_times
 
 from sdekit.errors import DtypeError, NonFiniteError, ShapeError, TimeError
 from sdekit.model import ExactScore
@@ -59,7 +59,7 @@ def test_tweedie(sde, law):
 
 @pytest.mark.parametrize("sde", [VPSDE(), VESDE(), EVERY["sub_vp-0"], EVERY["flow-0"]], ids=repr)
 def test_second_order_tweedie(sde):
-    """Property 36: Cov(x_0 | x) = var/alpha^2 (I + var Hessian of log p), positive semi-definite."""
+    """Property 36: Cov(x_0 | x) = var/alpha^2 (I + var Hessian of log p), which is PSD."""
     t = f64([0.05, 0.3, 0.6]) * sde.t_max
     alpha, var = sde.alpha(t), sde.var(t)
     x = LAW.points(alpha, var, seed=2).requires_grad_()
@@ -100,7 +100,9 @@ def test_the_views_are_what_they_are_called(sde):
 
     inside = t + 2 * h < sde.t_max
     if "ddpm" not in sde.kinds:
-        slope = ((path(-2 * 1) - path(2)) / 12 + (path(1) - path(-1)) * 2 / 3)[inside] / h[inside, None]
+        slope = ((path(-2 * 1) - path(2)) / 12 + (path(1) - path(-1)) * 2 / 3)[inside] / h[
+            inside, None
+        ]
         error = (seen.flow[inside] - slope).abs()
         assert bool((error <= 1e-6 * (1 + slope.abs().amax(1, keepdim=True))).all())
 
@@ -116,7 +118,9 @@ def test_a_time_for_each_sample():
                 assert torch.equal(getattr(together, name)[i : i + 1], getattr(one, name)), name
     same = model(x, f64([0.3, 0.3, 0.3, 0.3]))
     assert torch.equal(same.score, model(x, 0.3).score)
-    assert torch.equal(model(x, torch.tensor(0.3, dtype=torch.float64)).score, model(x, f64([0.3])).score)
+    assert torch.equal(
+        model(x, torch.tensor(0.3, dtype=torch.float64)).score, model(x, f64([0.3])).score
+    )
 
 
 def test_it_is_a_predictor():

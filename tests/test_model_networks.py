@@ -24,9 +24,10 @@ def test_seeds():
 def test_forward_by_hand():
     """One hidden layer, written out: SiLU between, none at the end."""
     net = MLP(2, width=5, depth=1, frequencies=3, bandwidth=2.0, seed=1).double()
-    x, t = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double(), torch.rand(
-        4, generator=torch.Generator().manual_seed(1)
-    ).double()
+    x, t = (
+        torch.randn(4, 2, generator=torch.Generator().manual_seed(0)).double(),
+        torch.rand(4, generator=torch.Generator().manual_seed(1)).double(),
+    )
     angle = 2 * math.pi * t[:, None] * net.w
     features = torch.cat([x, t[:, None], angle.cos(), angle.sin()], dim=1)
     (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in (net.layers[0], net.layers[2]))
@@ -61,7 +62,12 @@ def test_initial_law():
 
 @pytest.mark.parametrize("name", ["dim", "width", "depth", "frequencies"])
 def test_sizes_are_checked(name):
-    for value, error in ((0, ConfigError), (-1, ConfigError), (2.5, DtypeError), (True, DtypeError)):
+    for value, error in (
+        (0, ConfigError),
+        (-1, ConfigError),
+        (2.5, DtypeError),
+        (True, DtypeError),
+    ):
         with pytest.raises(error, match=name):
             MLP(**{"dim": 2, name: value})
     with pytest.raises(ConfigError, match="bandwidth"):

@@ -1,7 +1,8 @@
 """Claim: a network that computes the right quantity is the exact model, whatever it predicts.
 
-For every parametrisation a network returns a x_0 + b eps of a known Gaussian; samples must equal the
-exact model's to 1e-9. Also: the time inputs by their formulas, scaling, dtypes, conditions, refusals.
+For every parametrisation a network returns a x_0 + b eps of a known Gaussian; samples must equal
+the exact model's to 1e-9. Also: the time inputs by their formulas, scaling, dtypes, conditions,
+refusals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SDES = defaults("sde")
 
 
 class Oracle(nn.Module):
-    """The network output of a parametrisation for a Gaussian with a diagonal covariance, by hand."""
+    """The output of a parametrisation for a Gaussian with a diagonal covariance, by hand."""
 
     def __init__(self, kind, sde, law, dtype=torch.float64):
         super().__init__()
@@ -101,7 +102,9 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("sde", [VPSDE(), VESDE(), EDM(), DDPM.linear(50), EVERY["sub_vp-0"]], ids=repr)
+@pytest.mark.parametrize(
+    "sde", [VPSDE(), VESDE(), EDM(), DDPM.linear(50), EVERY["sub_vp-0"]], ids=repr
+)
 @pytest.mark.parametrize("name", TOLD)
 def test_time_inputs(sde, name):
     network = Listener()

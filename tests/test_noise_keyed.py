@@ -1,12 +1,13 @@
 """Claim: keyed noise is a pure function of (seed, sample index, draw), bit for bit.
 
-Whatever the batch, the chunks, the dtype, the thread or the order of the calls (K1, K5, K6, bug 31).
-The reference is one large batch; everything else must be a slice of it.
+Whatever the batch, the chunks, the dtype, the thread or the order of the calls (K1, K5, K6, bug
+31). The reference is one large batch; everything else must be a slice of it.
 """
 
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
@@ -32,7 +33,7 @@ def test_a_slice_is_a_slice_of_the_whole(dims):
     n = max(40, min(20000, 40000 // max(torch.empty(dims).numel(), 1)))
     whole = drawn(3, n, dims, draws=6)
     cuts = sorted({0, 1, 5, 16, 17, n // 3, n // 2, n - 1, n})
-    for low, high in zip(cuts, cuts[1:], strict=False):
+    for low, high in pairwise(cuts):
         part = drawn(3, high - low, dims, draws=6, first=low)
         assert torch.equal(part, whole[:, low:high])
     across = drawn(3, n - 2, dims, draws=6, first=1)
@@ -40,12 +41,14 @@ def test_a_slice_is_a_slice_of_the_whole(dims):
 
 
 @given(
-    dim=st.integers(1, 40), n=st.integers(1, 300), low=st.integers(0, 300), size=st.integers(1, 300),
-    draw=st.integers(0, 9), seed=st.integers(-(2**70), 2**70),
+    dim=st.integers(1, 40), n=st.integers(1, 300), low=st.integers(0, 300),
+    size=st.integers(1, 300), draw=st.integers(0, 9), seed=st.integers(-(2**70), 2**70),
 )  # fmt: skip
 def test_any_slice_any_draw(dim, n, low, size, draw, seed):
     whole = drawn(seed, low + size + n, (dim,), draws=draw + 1)
-    assert torch.equal(drawn(seed, size, (dim,), draws=draw + 1, first=low), whole[:, low : low + size])
+    assert torch.equal(
+        drawn(seed, size, (dim,), draws=draw + 1, first=low), whole[:, low : low + size]
+    )
     ahead = KeyedNoise(seed, first=low).at(draw)
     assert torch.equal(ahead(torch.empty(size, dim)), whole[draw, low : low + size])
 
@@ -83,8 +86,10 @@ def test_draws_are_the_callers_own():
 
 
 def test_streams_never_meet():
-    """No value comes twice over samples, draws and neighbouring seeds; float32 keeps chance away."""
-    every = torch.cat([drawn(seed, 3000, (16,), draws=9).flatten() for seed in (0, 1, -1, 2**32, 2**64)])
+    """No sixteen values come twice over samples, draws and neighbouring seeds."""
+    every = torch.cat(
+        [drawn(seed, 3000, (16,), draws=9).flatten() for seed in (0, 1, -1, 2**32, 2**64)]
+    )
     blocks = every.reshape(-1, 16)
     assert len(torch.unique(blocks, dim=0)) == len(blocks)
 

@@ -1,6 +1,7 @@
 """Claim: keyed noise is standard normal, independent over samples, coordinates and draws.
 
-Statistical, with its share of the suite's budget: a right generator fails once in 1e12 runs a line.
+Statistical, with its share of the suite's budget: a right generator fails once in 1e12 runs a
+line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Claim: each source of noise returns what it says, in order, and says so when it cannot.
 
-`Replay` the stored draws, `Recorded` what another source returned, `Zero` nothing, `Impulse` ones in
-one draw; `at(k)` is the same source about to make draw k.
+`Replay` the stored draws, `Recorded` what another source returned, `Zero` nothing, `Impulse` ones
+in one draw; `at(k)` is the same source about to make draw k.
 """
 
 from __future__ import annotations

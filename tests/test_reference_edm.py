@@ -1,9 +1,10 @@
 """Claim: Heun's method, with and without churn, is EDM's `edm_sampler` to 1e-9.
 
 The source appends sigma = 0 to its grid of `num_steps` levels: that last step, an Euler step from
-sigma_min to 0, is `denoise=True`. So a run takes num_steps - 1 rows, and because churn is divided by
-the number of steps, S_churn is scaled by (num_steps - 1) / num_steps. It draws noise also where gamma
-is 0 and multiplies it away; sdekit draws only where it is used, so those rows of the draws are left out.
+sigma_min to 0, is `denoise=True`. So a run takes num_steps - 1 rows, and because churn is divided
+by the number of steps, S_churn is scaled by (num_steps - 1) / num_steps. It draws noise also
+where gamma is 0 and multiplies it away; sdekit draws only where it is used, so those rows of the
+draws are left out.
 
 Listed, not reproduced: the ten `ablation_sampler` cases (other discretisations, schedules and
 scalings) and the two loss cases of the file.

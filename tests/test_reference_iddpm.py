@@ -3,10 +3,11 @@
 Its index i is sdekit's node i + 1. Two things are built here:
 
 1. `ddpm_learned_range` gives each coordinate a constant v in [0, 1] that interpolates the two
-   log-variances; it is not stored, so it is read off the first step of one case and must then explain
-   every other step, case, schedule and law: coordinate c is that of `Ancestral(variance=v_c)`.
-2. `ddim_reverse` encodes, from node 1 upwards. Grids of sdekit go down, so its step is made from the
-   prediction's views: alpha_s x_0 + sigma_s eps with s the node above.
+   log-variances; it is not stored, so it is read off the first step of one case and must then
+   explain every other step, case, schedule and law: coordinate c is that of
+   `Ancestral(variance=v_c)`.
+2. `ddim_reverse` encodes, from node 1 upwards. Grids of sdekit go down, so its step is made from
+   the prediction's views: alpha_s x_0 + sigma_s eps with s the node above.
 
 A respaced chain and the same nodes as a grid on the full chain are both run.
 """

@@ -2,19 +2,20 @@
 
 Where that project differs, the difference is built here, explicitly:
 
-1. Its discretisation is a table on the truncated index i = trunc(t (N - 1)) (`Source`): VP has the
-   scale sqrt(1 - beta_i), VE the variance sigma_i^2 - sigma_{i-1}^2 with sigma_{-1} = 0, while the
-   score is that of the continuous SDE at t. On sdekit's own chain, `VPSDE.discretize(N)`, and on
-   `VESDE` at the nodes i/(N - 1) the same tables come out, and only the time that the *model* sees
-   differs (`shifted`).
-2. Euler-Maruyama steps by 1/N whatever the spacing of the grid (1 - eps)/(N - 1), so a run is done
-   row by row (`euler_row`); its last step would end at eps - 1/N < 0, where sdekit has no time: there
-   the same formula is made from `sde.reverse`.
+1. Its discretisation is a table on the truncated index i = trunc(t (N - 1)) (`Source`): VP has
+   the scale sqrt(1 - beta_i), VE the variance sigma_i^2 - sigma_{i-1}^2 with sigma_{-1} = 0,
+   while the score is that of the continuous SDE at t. On sdekit's own chain,
+   `VPSDE.discretize(N)`, and on `VESDE` at the nodes i/(N - 1) the same tables come out, and only
+   the time that the *model* sees differs (`shifted`).
+2. Euler-Maruyama steps by 1/N whatever the spacing of the grid (1 - eps)/(N - 1), so a run is
+   done row by row (`euler_row`); its last step would end at eps - 1/N < 0, where sdekit has no
+   time: there the same formula is made from `sde.reverse`.
 3. Sub-VP "reverse diffusion" is that Euler-Maruyama step; its correctors use VP's alphas.
 4. The Langevin corrector uses batch means: `rule="batch_norm"`.
 5. "Probability flow" with reverse diffusion is half the score and no noise.
 6. A run returns `x_mean`, the state before the last noise: on a chain that is how sdekit ends (no
-   noise where var = 0); on VE it is `denoise=True`, because sigma_{-1} = 0; else the last draw is 0.
+   noise where var = 0); on VE it is `denoise=True`, because sigma_{-1} = 0; else the last draw is
+   0.
 """
 
 from __future__ import annotations
@@ -29,11 +30,18 @@ from support import assert_close, reference_cases
 
 from sdekit.model import ExactScore
 from sdekit.sampling import (
-    Ancestral, AnnealedLangevin, EulerMaruyama, Langevin, PredictorCorrector, ProbabilityFlow,
-    ReverseDiffusion, Sampler, iterate, sample,
+    Ancestral,
+    AnnealedLangevin,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ProbabilityFlow,
+    ReverseDiffusion,
+    Sampler,
+    sample,
 )  # fmt: skip
 from sdekit.sampling.noise import Replay, Zero
-from sdekit.sde import SubVPSDE, VESDE, VPSDE, LinearSDE
+from sdekit.sde import VESDE, VPSDE, LinearSDE, SubVPSDE
 
 FILE = "score_sde_samplers"
 
@@ -159,7 +167,7 @@ def euler_row(case: Case, x, t: float, z, eta: float = 1.0):
 
 
 def corrected(case: Case, name: str, x, t: float, noise, repeats: int = 1):
-    """Steps of a corrector at the level t alone: a grid from a level above, which is not visited."""
+    """Steps of a corrector at the level t alone: from a level above, which is not visited."""
     model = case.model(t_max=1.1)
     grid = f64([1.1, t])
     how = dict(sampler=case.corrector(name, repeats), grid=grid, x_init=x)
@@ -180,7 +188,9 @@ def step_predictor(case: Case, k: int, t: float, x, z):
         return euler_row(case, x, t, torch.zeros_like(z) if flow else z, 0.0 if flow else 1.0)
     if name == "reverse_diffusion":
         sampler = HalfScore() if flow else ReverseDiffusion()
-        both = [row(case.model(), sampler, [t, t / 2], x, noise) for noise in (Replay([z]), Zero())]
+        both = [
+            row(case.model(), sampler, [t, t / 2], x, noise) for noise in (Replay([z]), Zero())
+        ]
         if not flow:
             compare_on_nodes(case, ReverseDiffusion(), t, x, z, both)
         return both
@@ -193,7 +203,9 @@ def step_predictor(case: Case, k: int, t: float, x, z):
         mean = model(x, 0.0).x0
         return mean, mean
     mean = row(model, case.ancestral(), [case.node(0), 0.0], x, Zero())
-    return mean + float(model.sde.betas[0].sqrt()) * z, mean  # ours adds none where it lands on data
+    return mean + float(
+        model.sde.betas[0].sqrt()
+    ) * z, mean  # ours adds none where it lands on data
 
 
 def compare_on_nodes(case: Case, sampler, t: float, x, z, both) -> None:
@@ -213,21 +225,25 @@ def one_step(case: Case) -> None:
         else:
             name, n = case.about["corrector"], case.about["n_steps"]
             out = corrected(case, name, x, t, z, n)
-            before = corrected(case, name, x, t, z[:-1], n - 1)  # x_mean: one more, without its noise
+            before = corrected(
+                case, name, x, t, z[:-1], n - 1
+            )  # x_mean: one more, without its noise
             mean = without_noise(case, name, before, out, t, z[-1])
         assert_close(out, case.flat("x_out")[k], tol=EXACT)
         assert_close(mean, case.flat("x_mean")[k], tol=EXACT)
 
 
 def without_noise(case: Case, name: str, before, out, t: float, z):
-    """The last state of a corrector before its noise: out - sqrt(2 step) z, step read from the move."""
+    """The last state of a corrector before its noise: the step is read from the move."""
     score = case.model(t_max=1.1)(before, t).score
     if name == "ald":
         return corrected(case, name, before, t, [torch.zeros_like(z)])
     # out = before + step score + sqrt(2 step) z with one step for the batch: root of a quadratic
     a, b, c = score[0, 0], 2**0.5 * z[0, 0], before[0, 0] - out[0, 0]
     roots = [(-b + s * (b * b - 4 * a * c).sqrt()) / (2 * a) for s in (1, -1)]
-    root = min(roots, key=lambda r: float((before + r**2 * score + 2**0.5 * r * z - out).abs().max()))
+    root = min(
+        roots, key=lambda r: float((before + r**2 * score + 2**0.5 * r * z - out).abs().max())
+    )
     return before + root**2 * score
 
 

@@ -1,7 +1,7 @@
-"""Claim: a sample depends on its index and the seed, not on its batch, its chunk or the run's cuts.
+"""Claim: a sample depends on its index and the seed, not on its batch, chunk or cuts.
 
-Properties 54, 55, 58; K1, K5, K7, K8; bug 31. Bitwise on exact models. What does not hold is listed:
-batch means, one error control for a batch, and rules that look at the whole grid.
+Properties 54, 55, 58; K1, K5, K7, K8; bug 31. Bitwise on exact models. What does not hold is
+listed: batch means, one error control for a batch, and rules that look at the whole grid.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def coupled(sampler) -> bool:
 def test_chunks_and_batch_sizes(sampler):
     model = ExactScore(spectrum(), VPSDE())
     how = dict(sampler=sampler, steps=4, seed=11)
-    starts = sample(model, (37, 4), steps=1, sampler="ddim(eta=0)", seed=11, keep="all").trajectory[0]
+    starts = sample(
+        model, (37, 4), steps=1, sampler="ddim(eta=0)", seed=11, keep="all"
+    ).trajectory[0]
     whole = sample(model, (37, 4), keep="all", chunk=30, **how)
     assert torch.equal(whole.trajectory[0], starts)  # the same noise, whatever the sampler
     whole = whole.x
@@ -62,8 +64,10 @@ def test_permutations_of_the_batch(sampler):
 
 def looks_at_the_whole_grid(sampler) -> bool:
     """Churn is divided by the number of steps; a corrector's k by the next level below."""
-    return bool(getattr(sampler, "churn", 0)) or getattr(sampler, "first", "") == "predictor" or (
-        sampler.catalogue_name in ("langevin", "annealed_langevin")
+    return (
+        bool(getattr(sampler, "churn", 0))
+        or getattr(sampler, "first", "") == "predictor"
+        or (sampler.catalogue_name in ("langevin", "annealed_langevin"))
     )
 
 
@@ -103,9 +107,7 @@ def test_going_on_from_a_frame(sampler):
         frames.append(frame)
         marks.append(noise.draw)
     k = len(frames) // 2
-    again = list(
-        sampler.frames(CountedModel(model), x, grid, noise.at(marks[k]), after=frames[k])
-    )
+    again = list(sampler.frames(CountedModel(model), x, grid, noise.at(marks[k]), after=frames[k]))
     assert len(again) == len(frames) - k
     for one, two in zip(again, frames[k:], strict=True):
         assert torch.equal(one.x, two.x)
@@ -241,7 +243,9 @@ def test_what_is_no_seed(seed):
 
 def test_a_generator_for_the_start_and_a_source_for_the_rest():
     model = ExactScore(two_modes(), VPSDE())
-    zero = sample(model, (3, 2), sampler="ancestral", steps=3, seed=4, noise=torch.zeros_like, keep="all")
+    zero = sample(
+        model, (3, 2), sampler="ancestral", steps=3, seed=4, noise=torch.zeros_like, keep="all"
+    )
     keyed = sample(model, (3, 2), sampler="ancestral", steps=3, seed=4, keep="all")
     assert torch.equal(zero.trajectory[0], keyed.trajectory[0])
     assert not torch.equal(zero.x, keyed.x)

@@ -1,4 +1,4 @@
-"""Claim: where a sampler must be exact, it is: one point, one noise, one step, no noise at the end.
+"""Claim: where a sampler must be exact, it is: one point, one noise, one step, the end.
 
 Properties 47 to 51, by the affine probe and by constant predictions, on every SDE and grid.
 """
@@ -10,7 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from sampling_support import (
-    ConstantEps, Given, adaptive, defaults, draws, entries, exact_law, no_noise, probe, spectrum,
+    ConstantEps,
+    Given,
+    defaults,
+    draws,
+    entries,
+    exact_law,
+    no_noise,
+    probe,
+    spectrum,
     two_modes,
 )  # fmt: skip
 from strategies import EVERY, every_sde, f64, sdes
@@ -113,8 +121,8 @@ def test_ddim_is_exact_for_constant_noise(sde, name):
     start = sde.alpha(grid[0]) * x0 + sde.sigma(grid[0]) * eps
     for sampler in (DDIM(), Heun()):
         run = sample(
-            ConstantEps(eps, sde), (3, 2), sampler=sampler, grid=grid, x_init=start, noise=no_noise,
-            keep="all",
+            ConstantEps(eps, sde), (3, 2), sampler=sampler, grid=grid, x_init=start,
+            noise=no_noise, keep="all",
         )  # fmt: skip
         expected = torch.stack([sde.alpha(t) * x0 + sde.sigma(t) * eps for t in grid])
         assert torch.equal(run.trajectory_t, grid)
@@ -159,7 +167,7 @@ def test_what_declares_noise_uses_it(sampler):
 @pytest.mark.parametrize("sde", [sde for sde in EVERY.values() if "ddpm" in sde.kinds], ids=repr)
 @pytest.mark.parametrize("sampler", LOUD.values(), ids=LOUD)
 def test_the_last_step_onto_the_data_adds_no_noise(sde, sampler):
-    """Property 51: where var(s) = 0 the last row is deterministic, whatever the variance option."""
+    """Property 51: where var(s) = 0 the last row is deterministic, for any variance."""
     model = ExactScore(two_modes(), sde)
     grid = torch.tensor([sde.time(1), 0.0], dtype=torch.float64)
     try:
@@ -168,7 +176,9 @@ def test_the_last_step_onto_the_data_adds_no_noise(sde, sampler):
         assert "churn" in str(error)  # noqa: PT017  # the one refusal on a chain
         return
     source = Recorded(KeyedNoise(0))
-    again = sample(model, (2, 2), sampler=sampler, grid=grid, x_init=draws(1, (2, 2))[0], noise=source)
+    again = sample(
+        model, (2, 2), sampler=sampler, grid=grid, x_init=draws(1, (2, 2))[0], noise=source
+    )
     assert torch.equal(run.x, again.x)
     if getattr(sampler, "first", "") == "corrector":  # its corrector acts at node 1, with noise
         assert len(source.draws) == sampler.corrections
@@ -184,7 +194,9 @@ def test_ancestral_noise_is_a_log_interpolation():
     grid = sde.time(torch.tensor([i, i - 1]))
     for v, name in ((0.0, "posterior"), (1.0, "beta"), (0.25, 0.25)):
         means = [
-            sample(model, (1, 2), sampler=Ancestral(variance=name), grid=grid, x_init=x, noise=source).x
+            sample(
+                model, (1, 2), sampler=Ancestral(variance=name), grid=grid, x_init=x, noise=source
+            ).x
             for source in (torch.zeros_like, torch.ones_like)
         ]
         log_var = v * sde.betas[i - 1].log() + (1 - v) * sde.posterior_variance[i - 1].log()
@@ -208,7 +220,9 @@ def test_heun_by_hand_on_any_sde():
             s = float(grid[k + 1])
             level = float(sde.sigma(t) / sde.alpha(t))
             high_level = level * (1 + 0.5 / 2)
-            high = float(sde.t_from_log_snr(-2 * torch.tensor(high_level, dtype=torch.float64).log()))
+            high = float(
+                sde.t_from_log_snr(-2 * torch.tensor(high_level, dtype=torch.float64).log())
+            )
             lift = float(sde.alpha(high) / sde.alpha(t))
             extra = (high_level**2 - level**2) ** 0.5 * 1.1
             y = lift * y + float(sde.alpha(high)) * extra * z[k]
@@ -229,8 +243,8 @@ def test_euler_maruyama_by_hand():
         x, z = draws(1, (3, 4))[0], draws(1, (3, 4), seed=7)
         for eta in (0.0, 0.5, 1.0, 1.7):
             run = sample(
-                model, (3, 4), sampler=f"euler_maruyama(eta={eta})", grid=f64([0.5, 0.3]), x_init=x,
-                noise=Replay(z),
+                model, (3, 4), sampler=f"euler_maruyama(eta={eta})", grid=f64([0.5, 0.3]),
+                x_init=x, noise=Replay(z),
             ).x  # fmt: skip
             back = sde.reverse(lambda y, t, m=model: m(y, t).score, eta=eta)
             expected = x - 0.2 * back.drift(x, 0.5) + back.diffusion(0.5) * 0.2**0.5 * z[0]
@@ -243,7 +257,12 @@ def test_reverse_diffusion_by_hand():
         model = ExactScore(spectrum(), sde)
         x, z = draws(1, (3, 4))[0], draws(1, (3, 4), seed=7)
         run = sample(
-            model, (3, 4), sampler="reverse_diffusion", grid=f64([0.5, 0.3]), x_init=x, noise=Replay(z)
+            model,
+            (3, 4),
+            sampler="reverse_diffusion",
+            grid=f64([0.5, 0.3]),
+            x_init=x,
+            noise=Replay(z),
         ).x
         k, std = sde.transition(0.3, 0.5)
         expected = (2 - k) * x + std**2 * model(x, 0.5).score + std * z[0]

@@ -1,7 +1,8 @@
 """Claim: Langevin correctors take the documented step, and ULA has its known stationary variance.
 
-Properties 61 and 64; bugs 3, 8 and 9. Formulas: 2 (snr sigma)^2; with norms 2 k^2 (snr |z| / |s|)^2,
-of the batch or of each sample; annealed 2 k^2 (snr sigma)^2, k^2 = 1 - beta_i on a chain, 1 on VE.
+Properties 61 and 64; bugs 3, 8 and 9. Formulas: 2 (snr sigma)^2; with norms 2 k^2 (snr |z| /
+|s|)^2, of the batch or of each sample; annealed 2 k^2 (snr sigma)^2, k^2 = 1 - beta_i on a chain,
+1 on VE.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from strategies import every_sde, f64
 from sdekit.model import ExactScore
 from sdekit.sampling import AnnealedLangevin, Langevin, PredictorCorrector, sample
 from sdekit.sampling.noise import Replay
-from sdekit.sde import DDPM, SubVPSDE, VESDE, VPSDE
+from sdekit.sde import DDPM, VESDE, VPSDE, SubVPSDE
 
 LEVEL = 0.5
 
@@ -31,7 +32,7 @@ def corrected(model, sampler, x, z, level=LEVEL):
 @pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE(), VESDE()], ids=repr)
 @pytest.mark.parametrize("snr", [0.05, 0.16, 0.4])
 def test_stationary_variance(sde, snr):
-    """Property 61: m steps give a^2m v + 2 h (1 - a^2m)/(1 - a^2), a = 1 - h/c; the limit c/(1 - h/2c)."""
+    """Property 61: a^2m v + 2 h (1 - a^2m)/(1 - a^2) after m steps, a = 1 - h/c."""
     model = ExactScore(spectrum(), sde)
     mean, c = exact_law(model, LEVEL)
     h = 2 * (snr * float(sde.sigma(LEVEL))) ** 2
@@ -100,7 +101,9 @@ def test_each_rule_by_hand(sde, rule):
     size = sizes[rule]
     moved = x + size * score + (2 * size).sqrt() * z[0]
     corrector = (
-        AnnealedLangevin(snr=snr, repeats=1) if rule == "annealed" else Langevin(snr=snr, rule=rule)
+        AnnealedLangevin(snr=snr, repeats=1)
+        if rule == "annealed"
+        else Langevin(snr=snr, rule=rule)
     )
     both = PredictorCorrector(predictor="ancestral", corrector=corrector)
     how = dict(grid=f64([t, s]), noise=Replay(z), keep="all")
@@ -112,10 +115,12 @@ def test_each_rule_by_hand(sde, rule):
 
 
 def test_k_squared_is_one_minus_beta_on_a_chain():
-    """Bug 9: the factor is 1 - beta_i of the level, not alpha_bar, and it exists for sub-VP (bug 8)."""
+    """Bug 9: the factor is 1 - beta_i of the level, not alpha_bar; sub-VP has it too (8)."""
     sde = DDPM.linear(10, beta_end=0.5)
     for i in (3, 9):
-        assert k_squared(sde, i / 10, (i - 1) / 10) == pytest.approx(1 - float(sde.betas[i - 1]), rel=1e-13)
+        assert k_squared(sde, i / 10, (i - 1) / 10) == pytest.approx(
+            1 - float(sde.betas[i - 1]), rel=1e-13
+        )
     assert k_squared(VESDE(), 0.9, 0.8) == 1.0
 
 
@@ -130,7 +135,12 @@ def test_predictor_first_corrects_at_the_level_it_lands_on():
     # below 0.6 comes 0.5; below the last level nothing, and k = 1
     for k, (t, s, below) in enumerate([(0.9, 0.6, 0.5), (0.6, 0.5, 0.5)]):
         y = sample(
-            model, (3, 2), sampler="ancestral", grid=f64([t, s]), x_init=y, noise=Replay([z[2 * k]])
+            model,
+            (3, 2),
+            sampler="ancestral",
+            grid=f64([t, s]),
+            x_init=y,
+            noise=Replay([z[2 * k]]),
         ).x
         size = 2 * k_squared(sde, s, below) * (0.16 * sde.sigma(s)) ** 2
         y = y + size * model(y, s).score + (2 * size).sqrt() * z[2 * k + 1]
@@ -173,12 +183,15 @@ def test_one_zero_score_among_others():
 
 
 def test_only_the_batch_rule_looks_at_its_neighbours():
-    """Bug 9: with batch means a sample's path depends on its batch mates; the other rules' does not."""
+    """Bug 9: with batch means, and only with them, a path depends on its batch mates."""
     model, x, z = ExactScore(two_modes(), VPSDE()), draws(1, (6, 2))[0], draws(1, (6, 2), seed=4)
     for rule in ("sigma", "sample_norm", "batch_norm"):
         whole = corrected(model, Langevin(rule=rule), x, z).x
         parts = torch.cat(
-            [corrected(model, Langevin(rule=rule), x[i : i + 2], z[:, i : i + 2]).x for i in (0, 2, 4)]
+            [
+                corrected(model, Langevin(rule=rule), x[i : i + 2], z[:, i : i + 2]).x
+                for i in (0, 2, 4)
+            ]
         )
         assert torch.equal(whole, parts) == (rule != "batch_norm")
 

@@ -1,7 +1,7 @@
 """Claim: network calls are counted at the network, and equal rows x nfe_per_step.
 
-Property 52 and bug 16. The last row may take fewer: Heun's second call and a corrector are left out
-where var(s) = 0. `denoise` adds one call, nothing where a run ends at var = 0.
+Property 52 and bug 16. The last row may take fewer: Heun's second call and a corrector are left
+out where var(s) = 0. `denoise` adds one call, nothing where a run ends at var = 0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Claim: the solvers of the probability flow agree with each other and with its closed forms.
 
-Property 57 and 23: a Gaussian is moved by x sqrt(v_s / v_t) around its mean, in 1-D quantiles go to
-quantiles. Adaptive solves that cannot end are errors with their reason, never a number or a hang.
+Property 57 and 23: a Gaussian is moved by x sqrt(v_s / v_t) around its mean, in 1-D quantiles go
+to quantiles. Adaptive solves that cannot end are errors with their reason, never a number or a
+hang.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from support import assert_close
 from sdekit.errors import ConfigError, DtypeError, SolverError
 from sdekit.model import ExactScore
 from sdekit.sampling import DDIM, EulerMaruyama, Heun, ProbabilityFlow, sample
-from sdekit.sde import DDPM, EDM, SubVPSDE, VESDE, VPSDE
+from sdekit.sde import DDPM, EDM, VESDE, VPSDE, SubVPSDE
 from sdekit.targets import GaussianMixture
 
 SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(sigma_max=10.0), "flow": EVERY["flow-0"]}
@@ -31,6 +32,7 @@ def flowed(sampler, model, x, **how):
 
 def gaussian_flow(model, x, t, s):
     """The closed form: every coordinate keeps its standard score."""
+
     def moments(u):
         alpha, var = float(model.sde.alpha(u)), float(model.sde.var(u))
         return alpha * model.target.mean, (alpha**2 * model.target.cov.diagonal() + var).sqrt()
@@ -50,7 +52,15 @@ def test_gaussians_in_closed_form(sde, solver):
 
 @pytest.mark.parametrize(
     "solver",
-    ["bosh3", "fehlberg2", "adaptive_heun", "scipy:RK23", "scipy:Radau", "scipy:BDF", "scipy:LSODA"],
+    [
+        "bosh3",
+        "fehlberg2",
+        "adaptive_heun",
+        "scipy:RK23",
+        "scipy:Radau",
+        "scipy:BDF",
+        "scipy:LSODA",
+    ],
 )
 def test_the_other_solvers_too(solver):
     model = ExactScore(spectrum(), VPSDE(t_min=0.05))
@@ -94,7 +104,11 @@ def test_a_tighter_tolerance_is_closer():
     expected = gaussian_flow(model, x, 1.0, 1e-3)
     for solver in ("dopri5", "scipy:RK45"):
         errors = [
-            float((flowed(ProbabilityFlow(solver=solver, rtol=r, atol=r), model, x) - expected).abs().max())
+            float(
+                (flowed(ProbabilityFlow(solver=solver, rtol=r, atol=r), model, x) - expected)
+                .abs()
+                .max()
+            )
             for r in (1e-3, 1e-6, 1e-9)
         ]
         assert errors[0] > 10 * errors[1] > 100 * errors[2]
@@ -133,7 +147,9 @@ def test_on_a_chain_it_stops_at_the_first_node():
     assert run.nfe == 0
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "scipy:RK45", "scipy:DOP853", "scipy:Radau"])
+@pytest.mark.parametrize(
+    "solver", ["dopri5", "dopri8", "scipy:RK45", "scipy:DOP853", "scipy:Radau"]
+)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_flow_that_is_not_finite_fails_at_once(solver, bad):
     """F2: SciPy and k-diffusion hang here."""
@@ -184,8 +200,8 @@ def test_what_is_no_solver():
 
 @pytest.mark.parametrize(
     ("solver", "order"),
-    [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4), ("dopri5", 5), ("dopri8", 8), ("bosh3", 3),
-     ("fehlberg2", 2), ("adaptive_heun", 2), ("scipy:RK23", 3), ("scipy:DOP853", 8)],
+    [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4), ("dopri5", 5), ("dopri8", 8),
+     ("bosh3", 3), ("fehlberg2", 2), ("adaptive_heun", 2), ("scipy:RK23", 3), ("scipy:DOP853", 8)],
 )  # fmt: skip
 def test_orders_are_the_textbooks(solver, order):
     assert ProbabilityFlow(solver=solver).order == order

@@ -1,6 +1,7 @@
-"""Claim: the options of `sample` do what they say: start, prior, kept states, device, dtype, bars.
+"""Claim: the options of `sample` do what they say: start, prior, kept states, dtype, bars.
 
-Bug 20: the starting point has the marginal's scale at the time where the run starts, whatever it is.
+Bug 20: the starting point has the marginal's scale at the time where the run starts, whatever it
+is.
 """
 
 from __future__ import annotations
@@ -68,7 +69,12 @@ def test_kept_states():
     everything = sample(model, (4, 2), keep="all", **how)
     assert everything.trajectory.shape == (11, 4, 2)
     assert torch.equal(everything.trajectory_t, everything.grid)
-    for keep, rows in ((2, [0, 10]), (3, [0, 5, 10]), (6, [0, 2, 4, 6, 8, 10]), (99, list(range(11)))):
+    for keep, rows in (
+        (2, [0, 10]),
+        (3, [0, 5, 10]),
+        (6, [0, 2, 4, 6, 8, 10]),
+        (99, list(range(11))),
+    ):
         run = sample(model, (4, 2), keep=keep, **how)
         assert torch.equal(run.trajectory, everything.trajectory[rows])
         assert torch.equal(run.trajectory_t, everything.grid[rows])

@@ -1,8 +1,9 @@
 """Claim: each fixed-step sampler converges with at least its declared order, and to the true law.
 
 Property 46, by the affine probe of `sampling_support`: exact mean and variance of the output on a
-spectrum of Gaussian variances, no Monte Carlo. Log-SNR grids over [.05, .95] t_max, on VP, sub-VP and
-VE (some slips are invisible on VE). Rate and limit are tested apart; rates have no upper bound.
+spectrum of Gaussian variances, no Monte Carlo. Log-SNR grids over [.05, .95] t_max, on VP, sub-VP
+and VE (some slips are invisible on VE). Rate and limit are tested apart; rates have no upper
+bound.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from functools import cache
 import pytest
 import torch
 from sampling_support import (
-    adaptive, entries, exact_law, inner_grid, law_error, probe, spectrum
+    adaptive,
+    entries,
+    exact_law,
+    inner_grid,
+    law_error,
+    probe,
+    spectrum,
 )  # fmt: skip
 
 from sdekit.model import ExactScore
 from sdekit.sampling import Ancestral, EulerMaruyama, Heun, Langevin, PredictorCorrector
-from sdekit.sde import SubVPSDE, VESDE, VPSDE
+from sdekit.sde import VESDE, VPSDE, SubVPSDE
 
 SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE()}
 FIXED = {

@@ -1,8 +1,8 @@
 """Claim: samplers commute with the symmetries of the data: rotations, permutations, shifts.
 
 Property 53, on the real loop with replayed noise: Q S(x, z) = S'(Q x, Q z), where S' samples the
-rotated law. A shift of the data by d moves the sample by alpha(t) d: on VE for every sampler, elsewhere
-for those that treat the linear part exactly.
+rotated law. A shift of the data by d moves the sample by alpha(t) d: on VE for every sampler,
+elsewhere for those that treat the linear part exactly.
 """
 
 from __future__ import annotations
@@ -15,14 +15,23 @@ from strategies import EVERY, f64
 from sdekit.model import ExactScore
 from sdekit.sampling import sample
 from sdekit.sampling.noise import Replay
-from sdekit.sde import SubVPSDE, VESDE, VPSDE
+from sdekit.sde import VESDE, VPSDE, SubVPSDE
 from sdekit.targets import Gaussian, GaussianMixture
 
 SAMPLERS = {key: s for key, s in entries("sampler").items() if not adaptive(s)}
-SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(sigma_max=10.0), "cosine": EVERY["cosine-0"]}
+SDES = {
+    "vp": VPSDE(),
+    "sub_vp": SubVPSDE(),
+    "ve": VESDE(sigma_max=10.0),
+    "cosine": EVERY["cosine-0"],
+}
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
-WEIGHTS, MEANS, SPREADS = f64([0.3, 0.7]), f64([[1.0, 0.5, -0.2], [-0.8, 0.2, 0.9]]), f64([0.2, 0.5])
+WEIGHTS, MEANS, SPREADS = (
+    f64([0.3, 0.7]),
+    f64([[1.0, 0.5, -0.2], [-0.8, 0.2, 0.9]]),
+    f64([0.2, 0.5]),
+)
 
 
 def run(law, sde, sampler, x, z):
@@ -32,7 +41,9 @@ def run(law, sde, sampler, x, z):
 
 
 def near(found, expected):
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * float(expected.abs().max() + 1))
+    torch.testing.assert_close(
+        found, expected, rtol=0, atol=1e-10 * float(expected.abs().max() + 1)
+    )
 
 
 @every_sde

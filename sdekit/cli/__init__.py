@@ -52,7 +52,7 @@ def _help() -> str:
         [
             "usage: sdekit COMMAND [options]",
             "",
-            "A score-SDE toolkit: train score models, sample with any solver, check every formula.",
+            "A score-SDE toolkit: train score models, sample with any solver, check every formula",
             "",
             "commands:",
             *rows,

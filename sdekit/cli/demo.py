@@ -25,12 +25,12 @@ _COMMAND = "sdekit demo"
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Common):
-    """Train a well-known tutorial's DDPM, show that its mode weights are wrong, and why; mend them.
+    """Train a well-known tutorial's DDPM, show that its mode weights are wrong, and mend them.
 
     The data are 0.2 N((3, 3), I) + 0.8 N((-3, -3), I), the chain has T = 100 steps. Writes
     index.html, summary.json, samples.npz, pictures and an animation; replaces its own output.
 
-    examples:
+    Examples:
       sdekit demo
       sdekit demo --quick --out quick
     """

@@ -47,14 +47,14 @@ _FIGURES = {
     "forward.png": (
         "The forward process does not forget",
         "Data after 0 to 100 steps of the chain, coloured by the mode they came from. At step "
-        "T = 100 the modes still are apart; sampling starts from N(0, I), the last panel, where they "
-        "are not.",
+        "T = 100 the modes still are apart; sampling starts from N(0, I), the last panel, where "
+        "they are not.",
     ),
     "trajectories.png": (
         "The way back starts in the wrong place",
-        "Paths of the reverse chain along the line through both modes, coloured by where they end. On "
-        "the left the law that sampling starts from (grey) and the true one (line): at T = 100 they "
-        "differ, at T = 1000 they are the same.",
+        "Paths of the reverse chain along the line through both modes, coloured by where they "
+        "end. On the left the law that sampling starts from (grey) and the true one (line): they "
+        "differ at T = 100 and are the same at T = 1000.",
     ),
     "samples.png": (
         "Samples over the true density",
@@ -62,7 +62,7 @@ _FIGURES = {
     ),
     "reverse.gif": (
         "The trained network at work",
-        "The reverse process of T = 100 from N(0, I), coloured by the mode where each sample ends.",
+        "The reverse process of T = 100 from N(0, I), coloured by where each sample ends.",
     ),
 }
 
@@ -74,9 +74,9 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     trained = summary["runs"]["trained_100"]
     lead = (
         f"A well-known tutorial trains a DDPM with T = 100 steps on the mixture "
-        f"{_tag('code', '0.2 N((3, 3), I) + 0.8 N((-3, -3), I)')}. Its samples do not look 80/20, and "
-        f"they are not: the large mode gets {trained['weight']:.2f} instead of {truth:.2f}. The "
-        "network is not to blame."
+        f"{_tag('code', '0.2 N((3, 3), I) + 0.8 N((-3, -3), I)')}. Its samples do not look 80/20, "
+        f"and they are not: the large mode gets {trained['weight']:.2f} instead of {truth:.2f}. "
+        "The network is not to blame."
     )
     return "\n".join(
         [
@@ -115,12 +115,8 @@ def _table(summary: Mapping[str, Any]) -> str:
         f'<td class="n">{run["weight"]:.3f} &plusmn; {run["stderr"]:.3f}</td></tr>'
         for run in summary["runs"].values()
     ]
-    head = (
-        '<tr><th>process</th><th>score</th><th>start</th><th class="n">large mode</th></tr>'
-    )
-    data = (
-        f'<tr><td colspan="3">in the data</td><td class="n">{summary["truth"]:.3f}</td></tr>'
-    )
+    head = '<tr><th>process</th><th>score</th><th>start</th><th class="n">large mode</th></tr>'
+    data = f'<tr><td colspan="3">in the data</td><td class="n">{summary["truth"]:.3f}</td></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}{data}</table></div>'
 
 
@@ -130,7 +126,7 @@ def _figure(name: str, data: bytes) -> str:
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     small = ' class="small"' if kind == "gif" else ""
     return (
-        f"{_tag('h2', heading)}\n<figure><img{small} alt=\"{escape(text)}\" src=\"{source}\">"
+        f'{_tag("h2", heading)}\n<figure><img{small} alt="{escape(text)}" src="{source}">'
         f"\n{_tag('figcaption', text)}</figure>"
     )
 
@@ -142,11 +138,11 @@ def _made(summary: Mapping[str, Any]) -> str:
         f"Chains {chains}; a multilayer perceptron of width {settings['width']} that predicts the "
         f"noise, {settings['training']} steps of {settings['batch']} samples by the simple loss; "
         f"ancestral sampling, and dopri5 on the probability flow of the VP SDE; "
-        f"{settings['n']} samples a run with the exact score, {settings['n_network']} with a network "
-        f"({settings['n_long']} through 1000 steps); "
+        f"{settings['n']} samples a run with the exact score, {settings['n_network']} with a "
+        f"network ({settings['n_long']} through 1000 steps); "
         f"seed {settings['seed']}. sdekit {escape(versions['sdekit'])}, torch "
-        f"{escape(versions['torch'])}. All numbers are in {_tag('code', 'summary.json')}, the samples "
-        f"in {_tag('code', 'samples.npz')}."
+        f"{escape(versions['torch'])}. All numbers are in {_tag('code', 'summary.json')}, the "
+        f"samples in {_tag('code', 'samples.npz')}."
     )
 
 

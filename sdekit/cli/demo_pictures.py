@@ -23,9 +23,7 @@ _DRAWN = 2500  # points of a panel
 _PATHS = 70  # paths of a panel
 
 
-def pictures(
-    story: Story, outcomes: dict[str, Outcome]
-) -> dict[str, Callable[[], bytes]]:
+def pictures(story: Story, outcomes: dict[str, Outcome]) -> dict[str, Callable[[], bytes]]:
     """What makes each picture, in the order of the page."""
     return {
         "weights.png": lambda: plots.png(_bars(story, outcomes)),
@@ -118,9 +116,7 @@ def _animation(story: Story, outcome: Outcome) -> bytes:
     assert outcome.path is not None
     assert outcome.path_t is not None
     steps = (outcome.path_t * story.short.n).round().long().tolist()
-    shares = [
-        float((_colours(story, x) == 0).double().mean()) for x in outcome.path
-    ]
+    shares = [float((_colours(story, x) == 0).double().mean()) for x in outcome.path]
     captions = [f"step {i:3}   large mode {s:.2f}" for i, s in zip(steps, shares, strict=True)]
     return plots.animate_samples(
         outcome.path, captions, labels=_colours(story, outcome.path[-1]),

@@ -1,4 +1,4 @@
-"""Where a command's files go: nothing of anybody else's is overwritten, and no file is ever half."""
+"""Where a command's files go: nothing of anybody else's is overwritten, no file is ever half."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from sdekit.errors import ConfigError
 __all__ = ["as_json", "claim_file", "claim_folder", "write"]
 
 
-def claim_folder(
-    out: Path, *, allowed: bool, how: str, ignore: Iterable[str] = ()
-) -> list[Path]:
+def claim_folder(out: Path, *, allowed: bool, how: str, ignore: Iterable[str] = ()) -> list[Path]:
     """Make a folder, or take one that exists.
 
     Args:
@@ -55,7 +53,9 @@ def claim_file(out: Path, suffix: str, *, overwrite: bool) -> Path:
     """
     try:
         if out.is_dir():
-            raise ConfigError(f"--out {out} is a folder; name a file: {out / ('samples' + suffix)}")
+            raise ConfigError(
+                f"--out {out} is a folder; name a file: {out / ('samples' + suffix)}"
+            )
         out = out if out.suffix == suffix else out.with_name(out.name + suffix)
         if out.exists() and not overwrite:
             raise ConfigError(f"--out {out} exists; use --overwrite, or another name")

@@ -22,7 +22,7 @@ class List:
 
     A name is used as NAME or "NAME(field=value, ...)", on the command line and in Python alike.
 
-    examples:
+    Examples:
       sdekit list
       sdekit list samplers
     """
@@ -48,20 +48,43 @@ def run(options: List, terminal: Terminal) -> int:
     for number, (kind, named) in enumerate(entries.items()):
         if number:
             terminal.say()
-        terminal.say(f"{kind.removesuffix('s')}: {len(named)}", style="bold")
+        kind = kind if kind in KINDS else kind.removesuffix("s")
+        if terminal.tables:
+            _table(kind, list(named.values()), terminal)
+            continue
+        terminal.say(f"{kind}: {len(named)}")
         for entry in named.values():
             _show(entry, terminal)
     return 0
 
 
 def _show(entry: Entry, terminal: Terminal) -> None:
-    """One entry: its spelling with all defaults, what it is, what it claims, its source."""
+    """One entry as text: its spelling with all defaults, what it is and claims, its source."""
     thing = _default(entry)
-    terminal.wrap(_spelling(entry, thing), indent="  ", style="bold cyan")
-    facts = [entry.doc.rstrip(".") + "." if entry.doc else "", *_claims(thing)]
+    terminal.wrap(_spelling(entry, thing), indent="  ")
+    facts = [entry.doc.rstrip(".") + "." if entry.doc else ""]
+    if claims := _claims(thing):
+        facts.append("Order {}; {} calls a step; needs {}.".format(*claims))
     if entry.paper:
         facts.append(f"[{entry.paper}]")
     terminal.wrap(" ".join(fact for fact in facts if fact), indent="      ")
+
+
+def _table(kind: str, entries: list[Entry], terminal: Terminal) -> None:
+    """The entries of a kind as a table, for a wide terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{kind}: {len(entries)}", title_justify="left", expand=True)
+    claimed = ["order", "calls", "needs"] if kind == "sampler" else []
+    widths = {"name": 4, "what": 4, "paper": 2}
+    for heading in ["name", "what", *claimed, "paper"]:
+        table.add_column(heading, overflow="fold", ratio=widths.get(heading), min_width=5)
+    for entry in entries:
+        thing = _default(entry)
+        cells = [_spelling(entry, thing), entry.doc, *(_claims(thing) if claimed else [])]
+        table.add_row(*(Text(terminal.printable(cell)) for cell in [*cells, entry.paper]))
+    terminal.out.print(table)
 
 
 def _default(entry: Entry) -> Any:
@@ -92,9 +115,8 @@ def _spelling(entry: Entry, thing: Any) -> str:
 
 
 def _claims(thing: Any) -> list[str]:
-    """What a sampler declares about itself; nothing for other kinds."""
+    """What a sampler declares: its order, calls a step, needs; nothing for other kinds."""
     if not hasattr(thing, "needs"):
         return []
-    order = thing.order if thing.order is not None else "none (it corrects)"
-    needs = ", ".join(sorted(thing.needs)) or "nothing"
-    return [f"Order {order}; {thing.nfe_per_step} calls a step; needs {needs}."]
+    order = "none" if thing.order is None else str(thing.order)
+    return [order, str(thing.nfe_per_step), ", ".join(sorted(thing.needs)) or "nothing"]

@@ -110,7 +110,7 @@ def parse(options: type[T], command: str, words: Sequence[str]) -> T:
 
 def _gist(text: str) -> str:
     """What tyro says inside its frame, up to the first rule: on one line, without the frame."""
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines():
         plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│| \t")
         if lines and re.fullmatch(r"[─\-]{3,}", plain):

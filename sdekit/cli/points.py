@@ -18,7 +18,7 @@ __all__ = ["read_points"]
 def read_points(path: Path) -> Tensor:
     """The samples of a file as float32 [(n, *dims)].
 
-    A `.csv` file has one sample a line, numbers between commas, and may begin with a line of names.
+    A `.csv` file has one sample a line, numbers between commas, below a line of names or none.
     An `.npy` file holds an array of floating numbers, samples first. A single column is (n, 1).
 
     Raises:

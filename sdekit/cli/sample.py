@@ -35,7 +35,7 @@ class Sample(Common):
     Writes FILE.npz (x, the times t, nfe, and meta, a JSON text) and a picture, FILE.png. Where the
     model was trained on a mixture it prints the weight of every mode with its standard error.
 
-    examples:
+    Examples:
       sdekit sample runs/vp --out vp.npz
       sdekit sample runs/vp --sampler heun --grid karras --steps 20 --out vp20.npz
       sdekit sample runs/vp --sampler "ddim(eta=0.5)" --n 2000 --out ddim.npz
@@ -146,7 +146,7 @@ def _target(found: Checkpoint) -> Any:
 
 def _report_modes(terminal: Terminal, target: Any, x: Tensor) -> list[dict[str, Any]]:
     """Print and return the weight of every mode, where the target is a mixture of some."""
-    weights = getattr(target, "weights", ())
+    weights: Any = getattr(target, "weights", ())
     if not hasattr(target, "component") or len(weights) < 2:
         return []
     nearest = target.component(x)

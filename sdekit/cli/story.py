@@ -1,9 +1,9 @@
 r"""What `sdekit demo` computes: the weight of a mixture's large mode, by seven ways of sampling.
 
 A tutorial's chain of T = 100 steps ends where x_T = sqrt(abar) x_0 + sqrt(1 - abar) eps with
-abar = 0.36, and starts to sample from N(0, I). Each run below changes one thing: the network for the
-exact score, N(0, I) for the true law of x_T, 100 steps for 1000, the chain for its limit. The share
-of samples nearer to the large mode has the standard error sqrt(w (1 - w) / n).
+abar = 0.36, and starts to sample from N(0, I). Each run below changes one thing: the network for
+the exact score, N(0, I) for the true law of x_T, 100 steps for 1000, the chain for its limit. The
+share w of samples nearer to the large mode has the standard error sqrt(w (1 - w) / n).
 
 Reference: Ho et al., arXiv:2006.11239, algorithms 1 and 2.
 """
@@ -59,8 +59,8 @@ class Size:
     n_long: int
 
 
-FULL = Size(width=128, training=2000, batch=512, n=40_000, n_network=20_000, n_long=8_000)
-QUICK = Size(width=64, training=800, batch=512, n=20_000, n_network=8_000, n_long=4_000)
+FULL = Size(width=96, training=2000, batch=1024, n=40_000, n_network=20_000, n_long=8_000)
+QUICK = Size(width=48, training=900, batch=1024, n=20_000, n_network=10_000, n_long=4_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,8 +233,8 @@ def sentence(alpha_bar: float, outcomes: dict[str, Outcome]) -> str:
     """Why, in a sentence."""
     wrong, mended = outcomes["exact_100"].weight, outcomes["exact_100_true"].weight
     return (
-        f"At T = 100 the product of the alphas, alpha_bar_T, is still {alpha_bar:.2f}: the chain never "
-        f"reaches its prior N(0, I), so that sampling from it gives the large mode "
+        f"At T = 100 the product of the alphas, alpha_bar_T, is still {alpha_bar:.2f}: the chain "
+        f"never reaches its prior N(0, I), so that sampling from it gives the large mode "
         f"{100 * wrong:.0f} % even with the exact score, and {100 * mended:.0f} % as soon as it "
         f"starts from the true x_T, or runs long enough to forget the data."
     )

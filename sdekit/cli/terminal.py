@@ -10,7 +10,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
@@ -49,15 +49,24 @@ class Terminal:
         self.err = _console(sys.stderr)
 
     @property
+    def tables(self) -> bool:
+        """Whether tables can be shown: a terminal wide enough for their columns."""
+        return self.out.is_terminal and not self.out.is_dumb_terminal and self.width >= 100
+
+    @property
     def width(self) -> int:
         """The columns to fill: those of the terminal; 79 elsewhere."""
         if not self.out.is_terminal:
             return 79
         return max(40, shutil.get_terminal_size((80, 24)).columns)
 
+    def printable(self, text: str) -> str:
+        """The text without characters that a terminal would obey."""
+        return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
     def say(self, text: str = "", *, style: str = "") -> None:
         """One line of results; styles show on a terminal only."""
-        self.out.print(Text(_printable(text), style=style), soft_wrap=True)
+        self.out.print(Text(self.printable(text), style=style), soft_wrap=True)
 
     def wrap(self, text: str, *, indent: str = "", style: str = "") -> None:
         """A paragraph of results, wrapped to the width."""
@@ -109,14 +118,3 @@ class _Lines:
 
 def _console(stream: TextIO) -> Console:
     return _Console(file=stream, highlight=False, markup=False, emoji=False)
-
-
-def _printable(text: str) -> str:
-    """The text without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
-
-
-def every(frames: Callable[[int], None], total: int) -> Callable[[int], None]:
-    """Call back about a hundred times in a run of `total` steps, not at each."""
-    stride = max(1, total // 100)
-    return lambda done: frames(done) if done % stride == 0 or done == total else None

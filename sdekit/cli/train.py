@@ -30,7 +30,7 @@ class Train(Common):
     Anything with a name is written NAME or "NAME(field=value, ...)"; `sdekit list` shows them all.
     The run folder gets config.json, log.jsonl and checkpoints step-NUMBER.safetensors.
 
-    examples:
+    Examples:
       sdekit train --target tutorial --sde vp --out runs/vp
       sdekit train --data points.csv --sde "ddpm(n=100)" --steps 5000 --out runs/chain
       sdekit train --target tutorial --sde vp --out runs/vp --resume
@@ -50,6 +50,8 @@ class Train(Common):
     """steps between checkpoints; without it, one at the end"""
     resume: bool = False
     """go on from the newest checkpoint of --out; from 0 where there is none"""
+    override: tuple[str, ...] = ()
+    """with --resume: settings that may differ from the checkpoint's, such as lr"""
     batch: Int = 512
     """samples a step"""
     lr: Float = 4e-3
@@ -65,8 +67,8 @@ class Train(Common):
     network: str = "mlp"
     """the network: `sdekit list networks`"""
     parametrization: str = "auto"
-    """what it predicts: eps, x0, v, score, flow, or edm, whose input and output have unit size; auto:
-    edm with sigma_data measured from the data"""
+    """what it predicts: eps, x0, v, score, flow, edm; auto: edm, whose input and output have unit
+    size, with sigma_data measured from the data"""
     time_input: str = "c_noise"
     """what time it is told: t, index, sigma, c_noise or log_snr"""
     objective: str = "dsm"
@@ -120,6 +122,7 @@ def run(options: Train, terminal: Terminal) -> int:
             checkpoint_dir=options.out,
             checkpoint_every=options.checkpoint_every,
             resume=options.resume,
+            override=options.override,
             callback=lambda done, loss: (
                 advance(done, f"loss {loss:.4g}") if done % 20 == 0 else None
             ),
@@ -177,7 +180,7 @@ def _model(options: Train, shape: tuple[int, ...], size: float) -> ScoreModel:
     if "dim" in fields:
         if len(shape) != 1:
             raise ConfigError(
-                f"--network {options.network} takes vectors; a sample of this data has shape {shape}"
+                f"--network {options.network} takes vectors; these samples have shape {shape}"
             )
         fields["dim"] = shape[0]
         if "seed" not in options.network:
@@ -218,7 +221,7 @@ def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: o
     given = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
-        if name not in ("debug", "overwrite", "resume")
+        if name not in ("debug", "override", "overwrite", "resume")
     }
     made = {
         "sde": repr(model.sde),

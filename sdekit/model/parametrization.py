@@ -114,8 +114,8 @@ def _refuse_singular(t: Tensor, sigma: Tensor, weights: Tensor) -> None:
         bad = (sigma == 0) & ~torch.isfinite(weights)
         if bool(bad.any()):
             raise TimeError(
-                f"sigma(t) = 0 at t = {float(t[bad].flatten()[0]):g}, where this prediction determines no "
-                "finite one of the wanted kind; use t >= t_min"
+                f"sigma(t) = 0 at t = {float(t[bad].flatten()[0]):g}, where this prediction "
+                "determines no finite one of the wanted kind; use t >= t_min"
             )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdekit._cache import cached
 from sdekit._catalogue import make_one
 from sdekit._check import choice, floating, shown
 from sdekit._times import Time, expand_like
@@ -38,6 +39,29 @@ TIME_INPUTS: Mapping[str, TimeInput] = {
     "c_noise": lambda sde, t: -0.125 * sde.log_snr(t),
     "log_snr": lambda sde, t: sde.log_snr(t),
 }
+
+
+def _function(time_input: str | TimeInput) -> TimeInput:
+    return TIME_INPUTS[time_input] if isinstance(time_input, str) else time_input
+
+
+@cached(8)
+def _inputs(
+    time_input: str | TimeInput,
+    sde: LinearSDE,
+    times: tuple[float, ...],
+    batch: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> PerTime:
+    """The network's time inputs, one tensor [(batch,)] for each time of a plan."""
+
+    def made(t: Tensor) -> Sequence[Tensor]:
+        longer = sde.reaching(float(t.max()))  # a run may churn above t_max
+        column = _function(time_input)(longer, t).to(device, dtype)
+        return column[:, None].expand(len(t), batch).unbind()
+
+    return PerTime(made, times)
 
 
 class ScoreModel(nn.Module):
@@ -103,43 +127,35 @@ class ScoreModel(nn.Module):
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
         """The network as a function of (x, float) with its time inputs and scales made once."""
-        batch, network, dtype = x.shape[0], self.network, self._dtype()
-
-        def told(t: Tensor) -> Sequence[Tensor]:
-            column = self._told(t.to(x.device), len(t), self._reaching(t))
-            return column[:, None].expand(len(t), batch).unbind()
-
-        inputs = PerTime(told, times)
+        network, dtype = self.network, self._dtype()
+        told = dtype or torch.get_default_dtype()
+        inputs = _inputs(self.time_input, self.sde, tuple(times), x.shape[0], told, x.device)
         if self._scale(torch.tensor(self.sde.t_max, dtype=torch.float64)) is None:
             if dtype is not None and dtype != x.dtype:
                 return lambda x, t: network(x.to(dtype), inputs[t], **cond)
             if cond:
                 return lambda x, t: network(x, inputs[t], **cond)
             return lambda x, t: network(x, inputs[t])
-        scales = PerTime(
-            lambda t: self._scale(t, self._reaching(t)).tolist(),  # type: ignore[union-attr]
-            times,
-        )
+
+        def scale(t: Tensor) -> Sequence[float]:
+            sde = self.sde.reaching(float(t.max()))  # a run may churn above t_max
+            return self.parametrization.input_scale(sde, t).tolist()  # type: ignore[union-attr]
+
+        scales = PerTime(scale, times)
         return lambda x, t: network((x * scales[t]).to(dtype or x.dtype), inputs[t], **cond)
 
     def _dtype(self) -> torch.dtype | None:
         """The dtype that the network computes in; None where it has no floating parameter."""
         return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), None)
 
-    def _told(self, t: Tensor, batch: int, sde: LinearSDE | None = None) -> Tensor:
+    def _told(self, t: Tensor, batch: int) -> Tensor:
         """The network's time input [(batch,)]."""
-        function = (
-            TIME_INPUTS[self.time_input] if isinstance(self.time_input, str) else self.time_input
-        )
-        told = function(sde or self.sde, t).to(self._dtype() or torch.get_default_dtype())
+        told = _function(self.time_input)(self.sde, t)
+        told = told.to(self._dtype() or torch.get_default_dtype())
         return expand_like(told, told.new_empty(batch)).expand(batch)
 
-    def _scale(self, t: Tensor, sde: LinearSDE | None = None) -> Tensor | None:
-        return self.parametrization.input_scale(sde or self.sde, t)
-
-    def _reaching(self, t: Tensor) -> LinearSDE:
-        """The process up to these times: a run may churn above t_max."""
-        return self.sde.reaching(float(t.max()))
+    def _scale(self, t: Tensor) -> Tensor | None:
+        return self.parametrization.input_scale(self.sde, t)
 
     def _network_call(
         self, x: Tensor, told: Tensor, scale: Tensor | None, cond: Mapping[str, Any]

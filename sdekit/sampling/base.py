@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,7 +65,8 @@ class CountedModel:
     """
 
     __slots__ = (
-        "_call", "_origin", "_shape", "cond", "limit", "model", "nfe", "parametrization", "sde",
+        "_call", "_origin", "_shape", "_tracked", "cond", "limit", "model", "nfe",
+        "parametrization", "sde",
     )  # fmt: skip
 
     def __init__(
@@ -84,18 +85,21 @@ class CountedModel:
         self._origin = (self.sde, self.parametrization)
         self._call: RawCall | None = None
         self._shape: object = _UNSEEN
+        self._tracked = True
 
     def prepare(self, x: Tensor, plan: Plan) -> None:
         """Make the time inputs of a plan's calls once, for batches like x."""
         self._call = bind(self.model, x, plan.calls, self.cond)
         self._shape = _UNSEEN
+        # inference tensors have no version by which a change in place would show
+        self._tracked = not (x.is_inference() or torch.is_inference_mode_enabled())
 
     def __call__(self, x: Tensor, t: float) -> Prediction:
         """The prediction at x [(batch, *dims)] and one time."""
         if self.nfe >= self.limit:
             raise SolverError(f"max_nfe={self.limit} calls are used up at t = {t:.6g}")
         self.nfe += 1
-        version = x._version
+        version = x._version if self._tracked else 0
         try:
             raw = self._call(x, t)  # type: ignore[misc]  # prepared by the loop
         except SdekitError:
@@ -105,11 +109,12 @@ class CountedModel:
                 f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: "
                 f"{error}"
             ) from error
-        if x._version != version or getattr(raw, "shape", None) != self._shape:
-            self._inspect(x, raw, version)
+        changed = self._tracked and x._version != version
+        if changed or getattr(raw, "shape", None) != self._shape:
+            self._inspect(x, raw, changed)
         return Prediction(x, raw, t, self._origin)
 
-    def _inspect(self, x: Tensor, raw: object, version: int) -> None:
+    def _inspect(self, x: Tensor, raw: object, changed: bool) -> None:
         """The full check of a call: at the first one, and where something looks wrong."""
         if not isinstance(raw, Tensor):
             raise ModelError(f"the model must return a tensor, got {type(raw).__name__}")
@@ -123,7 +128,7 @@ class CountedModel:
             raise DeviceError(
                 f"the model returned a tensor on {raw.device} for samples on {x.device}"
             )
-        if x._version != version:
+        if changed:
             raise ModelError("the model changed its input in place; it must work on a copy")
         self._shape = raw.shape
 
@@ -187,8 +192,11 @@ class Sampler(Checked, ABC):
         noise: Noise,
         *,
         after: Frame | None = None,
+        only: Container[int] | None = None,
     ) -> Iterator[Frame]:
         """The loop: the state before the first row, then the state after every row.
+
+        A sampler with a loop of its own overrides this and needs neither keyword.
 
         Args:
             model: the counted model.
@@ -196,16 +204,17 @@ class Sampler(Checked, ABC):
             grid: the times.
             noise: the source of noise.
             after: a frame of an earlier run to go on from, instead of x.
+            only: the numbers of the rows that the caller wants to see; None: all.
         """
         plan = plan_for(self, model.sde, model.parametrization, grid)
         model.prepare(x, plan)
         frame = after or Frame(x, float(plan.grid[0]), 0, model.nfe, None)
         yield frame
         x, state, step = frame.x, frame.state, self.step
-        for k in range(frame.step, len(plan.rows)):
-            c = plan.rows[k]
+        for k, c in enumerate(plan.rows[frame.step :], frame.step + 1):
             x, state = step(x, c, model, state, noise)
-            yield Frame(x, c.s, k + 1, model.nfe, state)
+            if only is None or k in only:
+                yield Frame(x, c.s, k, model.nfe, state)
 
     @classmethod
     def examples(cls) -> list[Any]:

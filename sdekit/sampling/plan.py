@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from sdekit._cache import cached
 from sdekit._check import shown
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.model.parametrization import Parametrization
@@ -131,8 +131,8 @@ def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
         )
 
 
-@lru_cache(maxsize=_CACHED_PLANS)
-def _cached(
+@cached(_CACHED_PLANS)
+def _plan(
     sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: tuple[float, ...]
 ) -> Plan:
     times = torch.tensor(grid, dtype=torch.float64)
@@ -141,7 +141,9 @@ def _cached(
         columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
         calls: set[float] = set()
         rows = _rows(columns, sde, parametrization, len(t), calls)
-    return Plan(grid=torch.cat([times[:1], s]), rows=rows, calls=sorted(calls, reverse=True))
+    return Plan(
+        grid=torch.cat([times[:1], s]), rows=rows, calls=tuple(sorted(calls, reverse=True))
+    )
 
 
 def plan_for(
@@ -155,12 +157,7 @@ def plan_for(
     missing = sorted((sampler.needs & _SDE_KINDS) - sde.kinds)
     if missing:
         raise ConfigError(f"{sampler!r} needs an SDE of kind {', '.join(missing)}; {sde!r} is not")
-    key = (sampler, sde, parametrization, tuple(grid.tolist()))
-    try:
-        hash(key)
-    except TypeError:  # somebody's unhashable sampler: planned every time
-        return _cached.__wrapped__(*key)
-    return _cached(*key)
+    return _plan(sampler, sde, parametrization, tuple(grid.tolist()))
 
 
 _SDE_KINDS = frozenset({"linear", "vp", "ve", "ddpm"})

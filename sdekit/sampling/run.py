@@ -269,8 +269,9 @@ class _Run:
         tick: Callable[[], None] | None,
     ) -> _Part:
         """One chunk from start to end; the states to keep are written into `states`."""
-        # a source that cannot be set back is watched at every row instead
-        at = getattr(noise, "at", None)
+        inherited = type(self.sampler).frames is Sampler.frames
+        # what cannot be repeated from the middle is watched at every row instead
+        at = getattr(noise, "at", None) if inherited else None
         every = _WATCH if at is not None else 1
         watched = self.on_nonfinite == "raise"
         kept = 0
@@ -278,11 +279,11 @@ class _Run:
         frame: Frame | None = None
         mark = 0
         looked_at = self.kept.union(range(0, self.rows, every), [self.rows])
-        every_row = tick is not None or self.callback is not None
-        for frame in self.sampler.frames(model, x, self.grid, noise):
+        options: dict[str, Any] = {}
+        if inherited and tick is None and self.callback is None and len(looked_at) <= self.rows:
+            options["only"] = looked_at
+        for frame in self.sampler.frames(model, x, self.grid, noise, **options):
             k = frame.step
-            if not every_row and k not in looked_at:
-                continue
             if states is not None and k in self.kept:
                 states[kept] = frame.x
                 kept += 1
