@@ -1,12 +1,12 @@
-"""Draw mutations from the syntax trees of the mathematical rooms, and see whether a test turns red.
+"""Draw mutations from the syntax trees of the mathematical rooms and see whether a test turns red.
 
     python tests/mutations.py [--count 30] [--seed 0] [--jobs 2] [--rooms sde model sampling]
 
-A mutation is one edit: a sign (+ for -, a lost minus), a factor (* for /, a constant times two) or an
-index (a constant subscript plus one). Error messages, docstrings and annotations are left alone. Each
-mutant is a copy of the package in a folder of its own; the tests of its room run first, then the
-rest of the fast suite, and the first red test kills it. A mutant that runs longer than the limit
-counts as killed too: a hang is noticed.
+A mutation is one edit: a sign (+ for -, a lost minus), a factor (* for /, a constant times two) or
+an index (a constant subscript plus one). Messages, docstrings and annotations are left alone.
+Each mutant is a copy of the package in a folder of its own; the tests of its room run first, then
+the rest of the fast suite, and the first red test kills it. A mutant that runs longer than the
+limit counts as killed too: a hang is noticed.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def _edits(node: ast.AST) -> list[ast.AST]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return [node.operand]
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        if isinstance(node.slice.value, int):
-            return [ast.Subscript(node.value, ast.Constant(node.slice.value + 1), node.ctx)]
+        index = node.slice.value
+        if isinstance(index, int):
+            return [ast.Subscript(node.value, ast.Constant(index + 1), node.ctx)]
     return []
 
 

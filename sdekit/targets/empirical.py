@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdekit._check import floating, number, shown
 from sdekit._catalogue import register
+from sdekit._check import floating, number, shown
 from sdekit.errors import ConfigError, DataError, ShapeError
 from sdekit.targets._batchwise import BLOCK, tree_sum
 from sdekit.targets.base import ClosedForm, Draws, parameter

@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdekit._check import samples
 from sdekit._catalogue import register
+from sdekit._check import samples
 from sdekit.errors import ConfigError, ShapeError
 from sdekit.targets._batchwise import logsumexp, softmax, tree_sum
 from sdekit.targets.base import ClosedForm, Draws, parameter

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sdekit._check import integer, number
 from sdekit._catalogue import register
+from sdekit._check import integer, number
 from sdekit.errors import ConfigError
 from sdekit.targets.base import Draws, Target
 
