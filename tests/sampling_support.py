@@ -26,17 +26,16 @@ EXACT = 1e-9  # what the reference values are good for
 
 
 def entries(kind: str) -> dict[str, object]:
-    """Every example of every sdekit entry of one kind, by a readable id."""
+    """Every example of every entry of one kind, plug-ins included, by a readable id."""
     return {
         f"{name}-{k}": thing
         for name, entry in catalogue(kind).items()
-        if entry.cls.__module__.startswith("sdekit.")
         for k, thing in enumerate(entry.examples())
     }
 
 
 def defaults(kind: str) -> dict[str, object]:
-    """The first example of every sdekit entry of one kind, by its name."""
+    """The first example of every entry of one kind, by its name."""
     return {
         key.removesuffix("-0"): thing for key, thing in entries(kind).items() if key[-2:] == "-0"
     }

@@ -56,7 +56,7 @@ def test_a_point_is_reproduced_by_any_kernel_on_any_grid(sde, name):
         with pytest.raises(SdekitError, match=r"churn|extend"):
             probe(sampler, model, grid_of(sde, "uniform", 6))
         return
-    for grid_name in GRIDS:
+    for grid_name in ("uniform", "karras"):
         grid = grid_of(sde, grid_name, 6)
         grid = grid[sde.alpha(grid) > 1e-6]  # before, x_t says nothing about x_0
         level = sde.sigma(grid) / sde.alpha(grid)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sampling_support import Wrapped, adaptive, defaults, entries, two_modes
-from strategies import every_sde, f64
+from strategies import EVERY, f64
 
 from sdekit.errors import ConfigError, SolverError, TimeError
 from sdekit.model import ExactScore
@@ -18,6 +18,7 @@ from sdekit.sde import DDPM, VESDE, VPSDE
 from sdekit.targets import Gaussian
 
 SAMPLERS = entries("sampler")
+SDES = {**defaults("sde"), **{key: EVERY[key] for key in ("ddpm-1", "ddpm-2", "ve-1", "plain_ou")}}
 LAW = Gaussian(f64([1.0, -0.5]), 0.3)
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -31,7 +32,7 @@ def spared(sampler) -> int:
     return sampler.nfe_per_step - 1 if type(sampler) is Heun else 0
 
 
-@every_sde
+@pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 @every_sampler
 def test_calls_are_rows_times_calls_a_row(sde, sampler):
     if adaptive(sampler) and sde not in defaults("sde").values():

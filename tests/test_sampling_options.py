@@ -59,6 +59,12 @@ def test_a_target_as_prior():
     one, two = (start(model, prior=law, seed=3) for _ in range(2))
     assert torch.equal(one, two)
     assert not torch.equal(one, start(model, prior=law, seed=4))
+    assert not torch.equal(one, start(model, prior=law, seed=3 + 2**32))
+    many = start(model, (700, 2), prior=law, seed=3)
+    assert torch.equal(many[:4], one)  # K1: whatever the number of samples
+    assert torch.equal(start(model, (700, 2), prior=law, seed=3, chunk=99), many)
+    assert len(torch.unique(many, dim=0)) == 700
+    assert start(model, (0, 2), prior=law).shape == (0, 2)
     far = Gaussian([100.0, -100.0], 1e-6)
     assert float((start(model, prior=far, seed=0) - f64([100, -100])).abs().max()) < 0.1
 

@@ -34,7 +34,7 @@ FIXED = {
     "euler-2": EulerMaruyama(eta=2.0),
 }
 # two step counts where the leading term leads; rk4 is near rounding beyond
-STEPS = {1: (640, 1280), 2: (160, 320), 4: (80, 160)}
+STEPS = {1: (320, 640), 2: (160, 320), 4: (80, 160)}
 
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 every_sampler = pytest.mark.parametrize("sampler", FIXED.values(), ids=FIXED)

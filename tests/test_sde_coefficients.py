@@ -111,7 +111,11 @@ def test_log_snr_decreases(sde, data):
     at = [*kinks(sde), t][data.draw(st.integers(0, len(kinks(sde))), label="place")]
     for low, high in ((s, t), (at * (1 - 1e-6), at), (at, min(at * (1 + 1e-6), sde.t_max))):
         if low < high:
-            assert float(sde.log_snr(low)) > float(sde.log_snr(high))
+            above, below = float(sde.log_snr(low)), float(sde.log_snr(high))
+            if high - low > 1e-7 * sde.t_max:
+                assert above > below
+            else:  # on VE the SNR is finite at 0, and this gap is below its rounding
+                assert above >= below - 4 * EPS * abs(below)
 
 
 @pytest.mark.parametrize("name", ["alpha", "sigma", "var", "log_alpha", "f", "g2", "diffusion"])

@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "sdekit sample runs/vp --sampler heun --steps 50 --out vp.npz",
     ),
     "list": (
-        "sdekit.cli.list",
+        "sdekit.cli.listing",  # a submodule `list` would hide the built-in here
         "what has a name: SDEs, targets, samplers, grids, weightings",
         "sdekit list samplers",
     ),

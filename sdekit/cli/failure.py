@@ -22,6 +22,8 @@ from sdekit.errors import (
 
 __all__ = ["abandon", "guarded", "one_line"]
 
+_LONGEST = 1000  # characters of a message
+
 # what a run comes to, as opposed to what it was asked
 _FAILED = (ModelError, NonFiniteError, NotAffine, RunLockedError, SolverError)
 
@@ -29,6 +31,8 @@ _FAILED = (ModelError, NonFiniteError, NotAffine, RunLockedError, SolverError)
 def one_line(text: object) -> str:
     """The text on one line, without characters that a terminal would obey."""
     line = " ".join(str(text).split())
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
     return "".join(c if c.isprintable() else "?" for c in line)
 
 
@@ -44,26 +48,36 @@ def guarded(command: Callable[[list[str]], int], words: list[str], *, debug: boo
     """The exit code of `command(words)`, whatever happens in it."""
     with warnings.catch_warnings():
         warnings.showwarning = _warn
+        code = _run(command, words, debug)
         try:
-            return command(words)
-        except SystemExit as stop:  # tyro after --help, a second signal in training
-            return stop.code if isinstance(stop.code, int) else 1
-        except BrokenPipeError:  # whoever read our output has seen enough
+            sys.stdout.flush()
+        except BrokenPipeError:
             abandon(sys.stdout)
-            return 0
-        except KeyboardInterrupt as stop:
-            _say(f"interrupted: {stop}" if str(stop) else "interrupted", debug)
-            return 130
-        except Exception as error:
-            known = isinstance(error, SdekitError | OSError | ImportError | MemoryError)
-            text = str(error) or type(error).__name__
-            if not known:
-                text = f"internal error, {type(error).__name__}: {text} (--debug shows where)"
-            _say(text, debug)
-            return code_of(error)
-        finally:
-            with contextlib.suppress(BrokenPipeError, ValueError):
-                sys.stdout.flush()
+        except (OSError, ValueError) as error:  # a full disk, or a stream that was closed
+            abandon(sys.stdout)
+            _say(str(error), debug)
+            code = code or 1
+    return code
+
+
+def _run(command: Callable[[list[str]], int], words: list[str], debug: bool) -> int:
+    try:
+        return command(words)
+    except SystemExit as stop:  # tyro after --help, a second signal in training
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        abandon(sys.stdout)
+        return 0
+    except KeyboardInterrupt as stop:
+        _say(f"interrupted: {stop}" if str(stop) else "interrupted", debug)
+        return 130
+    except Exception as error:
+        known = isinstance(error, SdekitError | OSError | ImportError | MemoryError)
+        text = str(error) or type(error).__name__
+        if not known:
+            text = f"internal error, {type(error).__name__}: {text} (--debug shows where)"
+        _say(text, debug)
+        return code_of(error)
 
 
 def _say(text: str, debug: bool) -> None:

@@ -109,12 +109,19 @@ def parse(options: type[T], command: str, words: Sequence[str]) -> T:
 
 
 def _gist(text: str) -> str:
-    """What tyro says inside its frame, up to the first rule: on one line, without the frame."""
-    lines: list[str] = []
+    """The first section of what tyro says, on one line.
+
+    Sections are parted by rules. The title is in the frame, or, where there is no frame, before
+    the first rule.
+    """
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    framed = text.lstrip().startswith("╭")
+    sections: list[list[str]] = [[]]
     for line in text.splitlines():
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│| \t")
-        if lines and re.fullmatch(r"[─\-]{3,}", plain):
-            break
-        if plain and not re.match(r"[╭╰┌└+]", plain):
-            lines.append(plain)
-    return " ".join(lines) or "the options cannot be read"
+        plain = line.strip("│ \t")
+        if re.fullmatch(r"[─\-]{3,}", plain):
+            sections.append([])
+        elif plain and not plain.startswith(("╭", "╰")):
+            sections[-1].append(plain)
+    first = sections[0] if framed or len(sections) == 1 else sections[1]
+    return " ".join(first).rstrip(".") or "the options cannot be read"

@@ -55,7 +55,8 @@ def _npy(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise DataError(f"--data {path} is no .npy array of numbers: {error}") from None
+        why = "it holds Python objects" if "pickle" in str(error) else str(error)
+        raise DataError(f"--data {path} is no .npy array of numbers: {why}") from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"--data {path} is an archive of arrays; save one array as .npy")
     if array.dtype.kind != "f":

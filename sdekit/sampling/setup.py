@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ __all__ = [
     "sliced",
     "starting_point",
 ]
+
+_BLOCK = 256  # draws of a target as prior, made together
 
 
 def sde_of(model: Predictor) -> LinearSDE:
@@ -84,13 +87,21 @@ def starting_point(
     if isinstance(prior, Target):
         if tuple(prior.shape) != shape[1:]:
             raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
-        return prior.sample(shape[0], generator=torch.Generator().manual_seed(key % 2**63)).to(
-            device, dtype
-        )
+        return _drawn(prior, shape[0], key).to(device, dtype)
     if not isinstance(prior, str):
         raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
     choice("prior", prior, ("standard",))  # or a Target, which is no name
     return None
+
+
+def _drawn(prior: Target, n: int, key: int) -> Tensor:
+    """n draws [(n, *dims)] in blocks with a seed each: draw i depends on key and i, not on n."""
+    blocks = []
+    for block in range(max(1, -(-n // _BLOCK))):
+        digest = hashlib.blake2b(f"prior {key} {block}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+        blocks.append(prior.sample(_BLOCK, generator=generator))
+    return torch.cat(blocks)[:n]
 
 
 def sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Claim: `sdekit list` shows all that has a name, complete at any width, with true defaults."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sdekit import catalogue
+from sdekit._catalogue import KINDS, make, register
+from sdekit.cli import main
+from sdekit.cli.terminal import Terminal
+
+
+def listed(capsys, *words):
+    """The output of `sdekit list`."""
+    assert main(["list", *words]) == 0
+    heard = capsys.readouterr()
+    assert heard.err == ""
+    return heard.out
+
+
+def unwrapped(text):
+    """The text without the line breaks and the spaces that wrapping adds."""
+    return re.sub(r"\s+", "", text)
+
+
+def test_every_entry_is_listed_whole_in_79_columns(capsys):
+    text = listed(capsys)
+    assert max(map(len, text.splitlines())) <= 79
+    flat = unwrapped(text)
+    for kind in KINDS:
+        assert f"\n{kind}: {len(catalogue(kind))}\n" in f"\n{text}"
+        for entry in catalogue(kind).values():
+            assert unwrapped(entry.doc.rstrip(".")) in flat, entry.name
+            assert unwrapped(entry.paper) in flat, entry.name
+
+
+@pytest.mark.parametrize("kind", ["sde", "sdes", "sampler", "grids", "weightings", "metrics"])
+def test_a_kind_in_singular_or_plural(kind, capsys):
+    text = listed(capsys, kind)
+    assert text.startswith(f"{kind.removesuffix('s')}: ")
+    assert all(name in text for name in catalogue(kind))
+
+
+@pytest.mark.parametrize("kind", ["sde", "sampler", "grid", "weighting", "parametrization"])
+def test_what_is_listed_is_the_spelling_of_the_default(kind, capsys):
+    flat = unwrapped(listed(capsys, kind))
+    for entry in catalogue(kind).values():
+        assert unwrapped(repr(entry.make())) in flat
+        assert repr(make(kind, repr(entry.make()))) == repr(entry.make())
+
+
+def test_samplers_show_what_they_declare(capsys):
+    flat = unwrapped(listed(capsys, "samplers"))
+    for entry in catalogue("sampler").values():
+        made = entry.make()
+        needs = ",".join(sorted(made.needs)) or "nothing"
+        order = "none" if made.order is None else made.order
+        assert f"Order{order};{made.nfe_per_step}callsastep;needs{needs}." in flat
+
+
+def test_on_a_wide_terminal_the_table_says_the_same(capsys, monkeypatch):
+    monkeypatch.setattr(Terminal, "tables", True)
+    monkeypatch.setenv("COLUMNS", "200")
+    text = listed(capsys, "samplers")
+    for heading in ("name", "what", "order", "calls", "needs", "paper"):
+        assert heading in text
+    assert all(name in text for name in catalogue("sampler"))
+
+
+@pytest.mark.usefixtures("scratch_catalogue")
+def test_an_entry_of_somebody_else_is_listed_at_once_and_cannot_command_the_terminal(capsys):
+    @register("weighting", "visitor", paper="[red]no \x1b[31m markup")
+    class Visitor:
+        """A [bold]visitor[/bold] that cannot be made without help."""
+
+        def __init__(self, needed):
+            self.needed = needed
+
+        @classmethod
+        def examples(cls):
+            raise RuntimeError("not today")
+
+    Visitor.__doc__ += "\x1b]0;title\x07"
+    text = listed(capsys, "weighting")
+    assert "visitor(needed)" in text
+    assert "[bold]visitor[/bold]" in text
+    assert "\x1b" not in text
