@@ -3,12 +3,14 @@
 #   VENV    where it lies
 #   ARGS    more arguments for the command of a target: make demo ARGS=--quick
 #   DEMO_OUT  the folder of `make demo`
+#   JOBS    the processes that run the tests
 #   SEED    the seed of `make test-all`; a fresh one each time, printed, unless given
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 DEMO_OUT ?= out/demo
+JOBS ?= 2
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 PIP := $(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt
@@ -38,11 +40,11 @@ demo: $(READY) ## the tutorial's wrong mode weights, explained and mended, in DE
 
 test: $(READY) ## the fast tests and the doctests
 	$(PYTEST) --doctest-modules sdekit
-	$(PYTEST) -m 'not slow' tests $(ARGS)
+	$(PYTEST) -n $(JOBS) -m 'not slow' tests $(ARGS)
 
 test-all: $(READY) ## every test, 2000 examples a property, fresh seeds
 	$(PYTEST) --doctest-modules sdekit
-	$(PYTEST) --hypothesis-profile=full --hypothesis-seed=$(SEED) tests $(ARGS)
+	$(PYTEST) -n $(JOBS) --hypothesis-profile=full --hypothesis-seed=$(SEED) tests $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/ruff check .

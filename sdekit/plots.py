@@ -42,6 +42,7 @@ BLUE, ORANGE, GREEN, INK, MUTED, FAINT = (
     "#0072B2", "#D55E00", "#009E73", "#1a1a1a", "#6b6b6b", "#d0d0d0",
 )  # fmt: skip
 _COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+_KINDS = (GREEN, "#8c8c8c", "#CC79A7", "#E69F00")  # of bars: other than those of points
 _WIDTH = 5.0  # inches
 _DPI = 200
 _POINTS = 4000  # more points of a scatter do not show
@@ -259,10 +260,11 @@ def weight_bars(rows: Sequence[Bar], *, truth: float, axis: str) -> Figure:
     figure = _figure(0.36 * len(rows) + 1.05)
     height = figure.get_figheight()
     ax = figure.add_axes((0.415, 0.52 / height, 0.5, 1 - 0.95 / height))
-    kinds = list(dict.fromkeys(row.kind for row in rows))
+    kinds = dict.fromkeys(row.kind for row in rows)
+    colours = {kind: _KINDS[k % len(_KINDS)] for k, kind in enumerate(kinds)}
     places = np.arange(len(rows))[::-1]
     for place, row in zip(places, rows, strict=True):
-        ax.barh(place, row.value, height=0.62, color=_COLOURS[kinds.index(row.kind)], alpha=0.85)
+        ax.barh(place, row.value, height=0.62, color=colours[row.kind], alpha=0.85)
         ax.errorbar(row.value, place, xerr=2 * row.stderr, color=INK, lw=1.2, capsize=2.5)
         ax.text(
             1.015, place, f"{row.value:.3f}", va="center", fontsize=9, color=INK,
@@ -276,7 +278,7 @@ def weight_bars(rows: Sequence[Bar], *, truth: float, axis: str) -> Figure:
     _style(ax, labels=(axis, ""))
     ax.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
     handles: list[Any] = [
-        Patch(color=_COLOURS[k], alpha=0.85, label=kind) for k, kind in enumerate(kinds)
+        Patch(color=colour, alpha=0.85, label=kind) for kind, colour in colours.items()
     ]
     handles.append(Line2D([], [], color=INK, lw=1.2, ls=(0, (4, 3)), label=f"data: {truth:g}"))
     figure.legend(

@@ -155,6 +155,7 @@ HEADERS = {
     "metadata of numbers": file({"__metadata__": {"sdekit": 3}}),
     "metadata is a list": file({"__metadata__": []}),
     "an entry is null": file({"a": None}),
+    "no bytes": file({"a": entry([1], 0, 0)}),
     "no shape": file({"a": {"dtype": "F32"}}),
 }
 
@@ -286,6 +287,15 @@ def test_a_folder_whose_newest_is_damaged(tmp_path, good):
     with pytest.raises(CheckpointError, match="step-00000006") as caught:
         load_checkpoint(tmp_path)
     assert caught.value.kind == "corrupt"
+
+
+def test_a_folder_whose_newest_is_hostile(tmp_path):
+    """Passed over is what broke, never what somebody put there."""
+    save_checkpoint(tmp_path, small(), step=5)
+    (tmp_path / "step-00000006.safetensors").write_bytes(pickle.dumps([1]))
+    with pytest.raises(CheckpointError, match="step-00000006") as caught:
+        load_checkpoint(tmp_path)
+    assert caught.value.kind == "unsafe"
 
 
 def test_a_large_table_of_betas_is_a_tensor(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import REPOSITORY
 
-from sdekit import DSM, VPSDE, ScoreModel, Trainer, load_checkpoint
+from sdekit import DSM, VPSDE, ScoreModel, Trainer, load_checkpoint, save_checkpoint
 from sdekit.errors import (
     CheckpointError,
     ConfigError,
@@ -281,11 +281,22 @@ def test_a_folder_that_cannot_be_made_is_known_before_training(tmp_path):
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_which_checkpoints_stay(tmp_path):
+@pytest.mark.parametrize(("steps", "kept"), [(22, [22, 20]), (24, [24, 20])])
+def test_which_checkpoints_are_written_and_stay(tmp_path, monkeypatch, steps, kept):
+    from sdekit.training import loop
+
+    written = []
+
+    def save(path, *args, **kwargs):
+        written.append(kwargs["step"])
+        return save_checkpoint(path, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "save_checkpoint", save)
     Trainer(small(), batch_size=8).fit(
-        ROWS, steps=22, checkpoint_dir=tmp_path, checkpoint_every=4, keep=2
+        ROWS, steps=steps, checkpoint_dir=tmp_path, checkpoint_every=4, keep=2
     )
-    assert [step for step, _ in checkpoints(tmp_path)] == [22, 20]
+    assert written == [4, 8, 12, 16, 20, steps]
+    assert [step for step, _ in checkpoints(tmp_path)] == kept
 
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ class Size:
 
 
 FULL = Size(width=96, training=2000, batch=1024, n=40_000, n_network=20_000, n_long=8_000)
-QUICK = Size(width=48, training=900, batch=1024, n=20_000, n_network=10_000, n_long=4_000)
+QUICK = Size(width=48, training=800, batch=1024, n=16_000, n_network=8_000, n_long=3_000)
 
 
 @dataclass(frozen=True, eq=False)
