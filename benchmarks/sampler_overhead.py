@@ -180,7 +180,7 @@ def main() -> None:
         "--quick", action="store_true", help="a few repetitions, to see that it runs"
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1000)
     args = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(

@@ -39,9 +39,8 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
             if t.dtype == torch.bool or t.dtype.is_complex or t.layout != torch.strided:
                 raise DtypeError(f"{name} must be a dense real tensor, got {t.dtype}, {t.layout}")
             kept = t.dtype if t.dtype == torch.float32 else torch.float32
-            if (
-                t.dtype.is_floating_point
-            ):  # float32(0.999) is a little above 0.999 and still means it
+            if t.dtype.is_floating_point:
+                # float32(0.999) is a little above 0.999 and still means it
                 limit = max(limit, float(torch.tensor(t_max, dtype=t.dtype)))
             wide = t.to(torch.float64)
     elif isinstance(t, numbers.Real) and not isinstance(t, bool):
@@ -172,9 +171,10 @@ def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """d function / dt, elementwise; differentiable in t again where t is."""
     if not readable(t):  # inside vmap or a trace: this composes, but costs more
         return torch.func.vjp(function, t)[1](torch.ones_like(t))[0]
+    tracked = t.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        point = t if t.requires_grad else t.clone().requires_grad_()
+        point = t if tracked else t.detach().clone().requires_grad_()
         value = function(point)
         if not value.requires_grad:  # a constant
             return torch.zeros_like(t)
-        return torch.autograd.grad(value.sum(), point, create_graph=t.requires_grad)[0]
+        return torch.autograd.grad(value.sum(), point, create_graph=tracked)[0]

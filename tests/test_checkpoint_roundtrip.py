@@ -69,8 +69,10 @@ def test_the_average_is_what_is_used(tmp_path):
 
 def test_models_of_one_checkpoint_are_independent(tmp_path):
     found = load_checkpoint(save_checkpoint(tmp_path / "a", small()))
+    first, second = found.model, found.raw_model()
     with torch.no_grad():
-        next(found.model.parameters()).zero_()
+        next(first.parameters()).zero_()
+    assert same(second, small())
     assert same(found.model, small())
 
 

@@ -9,12 +9,14 @@ import json
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from sdekit import catalogue, load_checkpoint
 from sdekit.cli import main
+from sdekit.training import files
 
 TINY = ["--steps", "30", "--batch", "64", "--network", "mlp(width=8, depth=1)"]
 
@@ -105,6 +107,19 @@ def test_overwrite_leaves_what_is_not_of_the_run(tmp_path):
     assert (run / "notes.txt").read_text() == "mine"
 
 
+def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(run) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    with files.locked(run):
+        for words in (["--overwrite"], ["--resume"]):
+            assert train(run, "--lr", "0.1", *words) == 1
+            assert str(os.getpid()) in capsys.readouterr().err
+    del before[".sdekit-lock"]
+    assert before.items() <= {path.name: path.read_bytes() for path in run.iterdir()}.items()
+
+
 def test_the_same_seed_gives_the_same_run_and_samples(tmp_path):
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert train(tmp_path / name, "--seed", seed) == 0
@@ -137,10 +152,18 @@ def test_a_file_of_points_is_data(kind, tmp_path, capsys):
 
 def test_an_interrupt_saves_and_ends_with_130(tmp_path, capsys):
     run = tmp_path / "run"
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    log = run / "log.jsonl"
+
+    def interrupt_once_it_trains():
+        for _ in range(6000):
+            if log.exists() and log.stat().st_size:
+                return os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=interrupt_once_it_trains)
+    watcher.start()
     code = train(run, "--steps", "1000000")
-    timer.join()
+    watcher.join()
     heard = capsys.readouterr().err
     assert code == 130
     assert heard.splitlines()[-1].startswith("sdekit: interrupted: stopped after step ")

@@ -60,7 +60,7 @@ def test_few_steps(sde, sampler):
         return
     chain, ran = "ddpm" in sde.kinds, []
     for k, grid in enumerate(GRIDS):
-        for steps in ((1, 10), (2, 3))[k % 2] if k else (1, 2, 3, 10):
+        for steps in ((10,), (3,), (1,))[k % 3] if k else (1, 2, 3, 10):
             ran.append(attempt(sde, sampler, grid=grid, steps=steps))
             if (chain and steps > sde.n) or (grid.startswith("ddpm") and not chain):
                 assert not ran[-1]
@@ -78,7 +78,7 @@ def test_few_steps(sde, sampler):
 def test_a_thousand_steps(name):
     """Bugs 34 and 36."""
     for sampler in defaults("sampler").values():
-        if not adaptive(sampler):
+        if not adaptive(sampler) and (name == "vp" or sampler.nfe_per_step <= 2):
             assert attempt(SDES[name], sampler, steps=1000)
     assert attempt(SDES[name], "ancestral", grid="karras", steps=1000)
 

@@ -160,3 +160,11 @@ def test_device_follows_the_time(sde):
         values = [getattr(sde, name)(t) for name in SCHEDULES]
         values += [*sde.transition(t, t), *sde.posterior(t, t)]
         assert {(value.device.type, value.shape) for value in values} == {("meta", t.shape)}
+
+
+def test_a_time_with_gradient_where_gradients_are_off():
+    """The derived coefficients are values there, not an error."""
+    t = torch.full((1,), 0.5, dtype=torch.float64, requires_grad=True)
+    expected = VPSDE().g2(0.5)
+    with torch.no_grad():
+        assert torch.equal(VPSDE().g2(t)[0], expected)

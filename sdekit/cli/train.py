@@ -197,7 +197,6 @@ def _model(options: Train, shape: tuple[int, ...], size: float) -> ScoreModel:
 
 def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: object) -> None:
     """Claim the run folder and write down what the run is."""
-    from sdekit import __version__
     from sdekit.training import files
 
     held = claim_folder(
@@ -206,18 +205,24 @@ def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: o
         how="--resume or --overwrite",
         ignore=[_LOCK],
     )
-    if options.overwrite and held:
-        with files.locked(options.out):  # not while another run is writing there
-            for path in [*(path for _, path in files.checkpoints(options.out))]:
+    with files.locked(options.out):  # not while another run is writing there
+        if options.overwrite and held:
+            for _, path in files.checkpoints(options.out):
                 path.unlink()
             for name in (_CONFIG, "log.jsonl"):
                 (options.out / name).unlink(missing_ok=True)
-    found = files.checkpoints(options.out)
+        found = files.checkpoints(options.out)
+        if not found:  # with some, what the run is was written when it began
+            write(options.out / _CONFIG, as_json(_config(options, model, objective)))
     if options.resume:
         at = f"going on from step {found[0][0]}" if found else "no checkpoint yet: starting at 0"
         terminal.say(f"{options.out}: {at}")
-    if found:
-        return  # what the run is was written when it began
+
+
+def _config(options: Train, model: ScoreModel, objective: object) -> dict[str, Any]:
+    """What the run is: the options given, and the parts made of them, spelled out."""
+    from sdekit import __version__
+
     given = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
@@ -229,5 +234,4 @@ def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: o
         "time_input": model.time_input,
         "objective": repr(objective),
     }
-    content = {"command": "train", "sdekit": __version__, "options": given, "made": made}
-    write(options.out / _CONFIG, as_json(content))
+    return {"command": "train", "sdekit": __version__, "options": given, "made": made}

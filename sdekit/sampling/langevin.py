@@ -20,6 +20,7 @@ algorithm 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,13 +115,15 @@ class Langevin(Corrector):
         if self.rule == "sigma":
             return kick(model(x, c.t).mix(c.move), c.std, noise)
         score, z = model(x, c.t).mix(c.score), noise(x)
-        norms = [v.reshape(len(x), -1).norm(dim=1) for v in (z, score)]
-        if self.rule == "batch_norm":
-            norms = [norm.mean().expand(len(x)) for norm in norms]
-        size = 2 * c.k2 * (self.snr * norms[0] / norms[1]).square()
-        size = torch.where(norms[1] > 0, size, c.step)  # a score of zero: the step of eq. (2)
-        size = size.reshape(-1, *[1] * (x.ndim - 1))
-        return x + size * score + (2 * size).sqrt() * z
+        of_z, of_score = (v.reshape(len(x), -1).norm(dim=1) for v in (z, score))
+        if self.rule == "batch_norm":  # one number for the whole batch
+            below = of_score.mean().item()
+            size = 2 * c.k2 * (self.snr * of_z.mean().item() / below) ** 2 if below else c.step
+            return torch.add(x, score, alpha=size).add_(z, alpha=math.sqrt(2 * size))
+        each = 2 * c.k2 * (self.snr * of_z / of_score).square()
+        each = torch.where(of_score > 0, each, c.step)  # a score of zero: the step of eq. (2)
+        each = each.reshape(-1, *[1] * (x.ndim - 1))
+        return x + each * score + (2 * each).sqrt() * z
 
     @classmethod
     def examples(cls) -> list[Langevin]:
