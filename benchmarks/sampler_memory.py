@@ -85,7 +85,7 @@ def main() -> None:
         queue = context.Queue()
         process = context.Process(target=run, args=(case, points, steps, queue))
         process.start()
-        megabytes, _ = queue.get(timeout=600)
+        megabytes, _ = queue.get(timeout=120)
         process.join()
         reach = {"sdekit": REACH, "trajectory": 800.0}.get(case)
         rows.append(

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import assume, example, given
-from sampling_support import draws, entries
+from sampling_support import defaults, draws, entries
 from strategies import EPS, every_sde, f64, sdes, smooth_times, times
 
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
@@ -20,6 +20,7 @@ from sdekit.sde import DDPM, VESDE, VPSDE, FlowSDE, SubVPSDE
 from sdekit.targets import Gaussian
 
 KINDS = entries("parametrization")
+SDES = defaults("sde")
 C = 64  # rounding errors of some ten operations, each of a few ulp
 
 
@@ -113,7 +114,7 @@ def test_the_views_of_a_prediction_are_conversions(sde):
     assert seen.x0.shape == x.shape
 
 
-@every_sde
+@pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 @pytest.mark.parametrize("source", KINDS.values(), ids=KINDS)
 def test_conversion_is_linear(sde, source):
     """Property 37: it commutes with scaling, sums and rotations of the data space."""

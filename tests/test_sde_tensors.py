@@ -6,6 +6,8 @@ import pytest
 import torch
 from strategies import EVERY, every_sde, f64, pairs, smooth_times
 
+from sdekit import VPSDE
+
 SCHEDULES = ["log_alpha", "alpha", "var", "sigma", "log_snr", "f", "g2", "diffusion"]
 SHAPES = [(), (1,), (5,), (5, 1), (2, 3, 4), (0,)]
 
