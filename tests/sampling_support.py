@@ -144,18 +144,20 @@ class _Impulses:
 def probe(sampler, model, grid: Tensor) -> Affine:
     """The affine map of the real sampler, float64; asserts that it is affine at all."""
     d = model.target.shape[0]
+    # an impulse of the start's own size: a response of 1e-10 would drown in rounding
+    size = max(1.0, float(model.sde.sigma(grid[0])))
 
     def run(rows: int, noise, x=None) -> Tensor:
         if x is None:
             x = torch.zeros(rows, d, dtype=torch.float64)
-            x[1] = 1
+            x[1] = size
         return sample(model, tuple(x.shape), sampler=sampler, grid=grid, x_init=x, noise=noise).x
 
     counter = _Impulses()
     run(2, counter)
     out = run(2 + counter.count, _Impulses())
     zero = out[0]
-    affine = Affine(zero, out[1] - zero, out[2:] - zero)
+    affine = Affine(zero, (out[1] - zero) / size, out[2:] - zero)
     # superposition: any other input must follow from these responses
     z, x = draws(max(counter.count, 1), (1, d), seed=3), draws(1, (1, d), seed=4)[0]
     left = list(z)

@@ -19,6 +19,7 @@ def test_seeds():
     for name, value in one.state_dict().items():
         assert torch.equal(value, same.state_dict()[name])
         assert not torch.equal(value, other.state_dict()[name])
+    assert torch.equal(MLP(3).w, MLP(3, seed=0).w)  # the default is a seed, not chance
 
 
 def test_forward_by_hand():

@@ -270,3 +270,17 @@ def test_plans_are_made_under_inference_mode_too():
         "frames[-1].x.sum().backward()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_inference_tensors_inside_and_outside_of_their_mode():
+    """They have no version counter; the loop must not ask for it."""
+    model, plain = ExactScore(two_modes(), VPSDE()), draws(1, (3, 2))[0]
+    how = dict(sampler="ancestral", grid="uniform", steps=3, noise=torch.zeros_like)
+    expected = list(iterate(model, plain, **how))[-1].x
+    with torch.inference_mode():
+        strange = plain.clone()
+        for x in (plain, strange):
+            assert torch.equal(list(iterate(model, x, **how))[-1].x, expected)
+            assert torch.equal(sample(model, (3, 2), x_init=x, **how).x, expected)
+    assert torch.equal(list(iterate(model, strange, **how))[-1].x, expected)
+    assert torch.equal(sample(model, (3, 2), x_init=strange, **how).x, expected)

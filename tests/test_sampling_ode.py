@@ -201,7 +201,8 @@ def test_what_is_no_solver():
 @pytest.mark.parametrize(
     ("solver", "order"),
     [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4), ("dopri5", 5), ("dopri8", 8),
-     ("bosh3", 3), ("fehlberg2", 2), ("adaptive_heun", 2), ("scipy:RK23", 3), ("scipy:DOP853", 8)],
+     ("bosh3", 3), ("fehlberg2", 2), ("adaptive_heun", 2), ("scipy:RK23", 3), ("scipy:RK45", 5),
+     ("scipy:DOP853", 8), ("scipy:Radau", 5), ("scipy:BDF", 5), ("scipy:LSODA", 5)],
 )  # fmt: skip
 def test_orders_are_the_textbooks(solver, order):
     assert ProbabilityFlow(solver=solver).order == order

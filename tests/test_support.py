@@ -71,7 +71,9 @@ def test_a_wrong_law_is_refused(name, wrong, generator):
 
 
 def test_a_skewed_sample_is_not_refused_more_often(generator):
-    draws = lambda: -torch.log(torch.rand(100_000, generator=generator, dtype=torch.float64))  # noqa: E731
+    def draws():
+        return -torch.log(torch.rand(100_000, generator=generator, dtype=torch.float64))
+
     rate = (
         sum(
             not mean_test(draws(), mean=1.0, std=1.0, alpha=ALPHA, skewness=2.0)

@@ -85,7 +85,8 @@ def parse(options: type[T], command: str, words: Sequence[str]) -> T:
     """
     words = list(words)
     program = f"sdekit {command}"
-    known = [f"--{field.name.replace('_', '-')}" for field in fields(options)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    known = [f"--{name.replace('_', '-')}" for name in names]
     for word in words:
         flag = word.partition("=")[0].replace("_", "-")
         if word.startswith("--") and flag not in [*known, "--help", "--"]:

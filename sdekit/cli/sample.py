@@ -108,7 +108,7 @@ def run(options: Sample, terminal: Terminal) -> int:
         meta["modes"] = modes
     write(out, _archive(x, result.grid, result.nfe, meta))
     picture = out.with_suffix(".png")
-    write(picture, _picture(x, target, f"{sampler.catalogue_name}, {len(result.grid) - 1} steps"))  # type: ignore[attr-defined]
+    write(picture, _picture(x, target, f"{options.sampler}, {len(result.grid) - 1} steps"))
     terminal.say(f"wrote {out} and {picture}")
     return 0
 

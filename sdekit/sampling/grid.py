@@ -200,23 +200,26 @@ def resolve_grid(grid: object, sde: LinearSDE, steps: object = None) -> Tensor:
         TimeError: a tensor that is not strictly decreasing inside [t_min, t_max]; the index is
             named.
     """
-    if steps is not None and integer("steps", steps, ge=1) > MOST_STEPS:
-        raise ConfigError(f"steps={steps} needs a plan of about {int(steps) / 1e6:.0f} GB; "  # type: ignore[call-overload]
-                          f"at most {MOST_STEPS} are allowed")  # fmt: skip
+    wanted = None if steps is None else integer("steps", steps, ge=1)
+    if wanted and wanted > MOST_STEPS:
+        raise ConfigError(
+            f"steps={wanted} needs a plan of about {wanted / 1e6:.0f} GB; "
+            f"at most {MOST_STEPS} are allowed"
+        )
     if isinstance(grid, Tensor):
         times = _checked_times(grid, sde)
-        if steps is not None and steps != len(times) - 1:
+        if wanted and wanted != len(times) - 1:
             raise ConfigError(
-                f"steps={steps} contradicts the grid, which has {len(times) - 1}; leave steps out"
+                f"steps={wanted} contradicts the grid, which has {len(times) - 1}; leave steps out"
             )
         return sde.align(times, keep=False)
     if not isinstance(grid, str | Grid):
         raise DtypeError(f"grid must be a name, a Grid or a tensor of times, got {shown(grid)}")
     rule: Grid = make_one("grid", grid, Grid)
-    times = rule.times(sde, int(steps) if steps is not None else sde.default_steps)  # type: ignore[call-overload]
-    if steps is not None and "ddpm" in sde.kinds and steps > sde.default_steps:  # type: ignore[operator]
+    times = rule.times(sde, wanted or sde.default_steps)
+    if wanted and "ddpm" in sde.kinds and wanted > sde.default_steps:
         raise ConfigError(
-            f"steps must be <= {sde.default_steps}, the steps of {sde!r}, got {steps}"
+            f"steps must be <= {sde.default_steps}, the steps of {sde!r}, got {wanted}"
         )
     return sde.align(times.clamp(sde.t_min, sde.t_max), keep=True)
 
