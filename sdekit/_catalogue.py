@@ -253,7 +253,7 @@ def make(kind: str, text: object, *, name: str | None = None) -> Any:
             raise ValueError("fields are written name=value")
         if any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("** is not allowed")
-        values = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        values = {str(word.arg): _value(word) for word in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"{name}={shown(text)} is not NAME(field=value, ...) with literal values: {error}"
@@ -264,6 +264,17 @@ def make(kind: str, text: object, *, name: str | None = None) -> Any:
         raise
     except TypeError as error:  # an unknown field: the constructor's message names the nearest
         raise ConfigError(f"{name}={shown(text)}: {error}") from None
+
+
+def _value(word: ast.keyword) -> object:
+    """The literal of one field."""
+    try:
+        return ast.literal_eval(word.value)
+    except ValueError:
+        text = ast.unparse(word.value)
+        raise ValueError(
+            f"{word.arg}={text} is neither a number nor a quoted text, None, True, False or a list"
+        ) from None
 
 
 def make_one(kind: str, given: object, base: type[Any], *, name: str | None = None) -> Any:

@@ -235,6 +235,7 @@ def test_different_examples_have_different_spellings():
     [
         "vp(beta_min=__import__('os').getpid())",
         "vp(beta_min=open('x'))",
+        "vp(beta_min=x)",
         "vp(0.1)",
         "vp(**{'beta_min': 0.1})",
         "vp(beta_min=0.1",

@@ -40,6 +40,7 @@ from sdekit.sampling import (
     iterate,
     sample,
 )  # fmt: skip
+from sdekit.sampling.base import LARGE
 from sdekit.sde import VESDE, VPSDE
 from sdekit.targets import Gaussian
 
@@ -341,6 +342,15 @@ def test_a_state_that_is_not_finite(bad, steps, sampler):
             "on_nonfinite",
         ):
             assert word in message, message
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral"])
+def test_a_large_state_that_is_not_finite(sampler):
+    """No good state is kept of it: every row is looked at instead."""
+    n = LARGE // 2 + 1
+    bad = failing(lambda x: x * math.nan, at=0.86)
+    with pytest.raises(NonFiniteError, match=r"after step 7 of 40.*32769 of 32769 samples"):
+        sample(bad, (n, 2), sampler=sampler, steps=40, seed=0)
 
 
 def test_a_state_that_is_not_finite_with_any_source():

@@ -16,7 +16,7 @@ from torch import nn
 
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.model import MLP, ExactScore, ScoreModel
-from sdekit.model.prediction import Predictor
+from sdekit.model.prediction import PerTime, Predictor
 from sdekit.sampling import sample
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE
 
@@ -268,3 +268,24 @@ def test_two_modes_are_found_by_a_network_too():
     how = dict(sampler="ancestral", steps=10, seed=0, dtype=torch.float64)
     found, expected = sample(model, (20, 2), **how).x, sample(exact, (20, 2), **how).x
     torch.testing.assert_close(found, expected, rtol=0, atol=EXACT * 10)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+@pytest.mark.parametrize("order", ["down", "up", "any"])
+def test_values_per_time_in_any_order(order, window):
+    """Windows are taken apart as they are reached, one time after another or not; others alone."""
+    asked = []
+
+    def make(t):
+        asked.append(len(t))
+        return (2 * t)[:, None].expand(len(t), 3)
+
+    times = torch.linspace(1, 0, 300, dtype=torch.float64).tolist()
+    values = PerTime(make, times, window=window)
+    for t in {"down": times, "up": times[::-1], "any": times[::7] + times[::11]}[order]:
+        assert values[t].tolist() == [2 * t] * 3
+        assert values[t] is values[t]
+        assert len(values) <= (window or 300)
+    assert asked == [300]
+    assert values[7.0].tolist() == [14.0] * 3
+    assert PerTime(make, times, finish=torch.sum)[times[5]] == 6 * times[5]

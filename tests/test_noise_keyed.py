@@ -74,6 +74,20 @@ def test_the_dtype_only_casts():
     assert torch.equal(mixed[1], double[1])
 
 
+@pytest.mark.parametrize("dims", [(), (2,), (7,), (5000,)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_adding_in_place_is_adding_the_draw(dims, dtype):
+    """Block by block, from inside a block or not, and counted as a draw like any other."""
+    for first, n in ((0, 3), (0, 300), (5, 90)):
+        one, other = KeyedNoise(4, first=first), KeyedNoise(4, first=first)
+        y = torch.linspace(-1, 1, n, dtype=dtype).reshape(n, *[1] * len(dims)).repeat(1, *dims)
+        for std in (0.3, 2.0):
+            expected = y.clone().add_(one(y), alpha=std)
+            assert other.add_to(y, std) is y
+            assert torch.equal(y, expected)
+        assert torch.equal(one(y), other(y))
+
+
 def test_draws_are_the_callers_own():
     """What was drawn is not overwritten by later draws."""
     source = KeyedNoise(2)

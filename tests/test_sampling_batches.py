@@ -18,6 +18,7 @@ from strategies import f64
 from sdekit.errors import DtypeError
 from sdekit.model import ExactScore, ScoreModel
 from sdekit.sampling import Heun, iterate, sample
+from sdekit.sampling.base import LARGE
 from sdekit.sampling.noise import KeyedNoise, Recorded, Replay
 from sdekit.sde import DDPM, VESDE, VPSDE
 
@@ -46,6 +47,16 @@ def test_chunks_and_batch_sizes(sampler):
     for chunk in (1, 5, 16, 36, 37, 1000):
         assert torch.equal(sample(model, (37, 4), chunk=chunk, **how).x, whole)
     assert torch.equal(sample(model, (9, 4), **how).x, whole[:9])
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "euler_maruyama", "langevin", "heun(churn=5)"])
+def test_a_large_batch_is_its_parts(sampler):
+    """It holds one tensor less than a small one, and gives the same."""
+    model, how = ExactScore(spectrum(), VPSDE()), dict(sampler=sampler, steps=3, seed=11)
+    n = LARGE // 4 + 100
+    whole = sample(model, (n, 4), **how).x
+    assert torch.equal(sample(model, (n, 4), chunk=n // 3, **how).x, whole)
+    assert torch.equal(sample(model, (50, 4), **how).x, whole[:50])
 
 
 @every_sampler

@@ -14,6 +14,7 @@ from sdekit.errors import (
     CheckpointError,
     ConfigError,
     DtypeError,
+    ModelError,
     NonFiniteError,
     RunLockedError,
     ShapeError,
@@ -47,6 +48,13 @@ class Failing(torch.nn.Module):
 
 def tensors(*models):
     return [v.clone() for model in models for v in model.state_dict().values()]
+
+
+def test_a_network_of_another_dimension_is_told_the_step():
+    trainer = Trainer(ScoreModel(MLP(3), VPSDE()), batch_size=8)
+    words = r"raised RuntimeError in step 0, on samples of shape \(8, 2\)"
+    with pytest.raises(ModelError, match=words):
+        trainer.fit(ROWS, steps=3)
 
 
 @pytest.mark.parametrize("how", ["nan", "slope"])
@@ -345,4 +353,6 @@ def test_progress(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Trainer(small(), batch_size=8).fit(ROWS, steps=3, progress=True)
-    assert "training" in capsys.readouterr().out
+    heard = capsys.readouterr()
+    assert "training" in heard.err  # standard output is for what a program says
+    assert not heard.out

@@ -64,7 +64,9 @@ def _show(entry: Entry, terminal: Terminal) -> None:
     terminal.wrap(_spelling(entry, thing), indent="  ")
     facts = [entry.doc.rstrip(".") + "." if entry.doc else ""]
     if claims := _claims(thing):
-        facts.append("Order {}; {} calls a step; needs {}.".format(*claims))
+        order, calls, needs = claims
+        plural = "" if calls == "1" else "s"
+        facts.append(f"Order {order}; {calls} call{plural} a step; needs {needs}.")
     if entry.paper:
         facts.append(f"[{entry.paper}]")
     terminal.wrap(" ".join(fact for fact in facts if fact), indent="      ")

@@ -17,7 +17,7 @@ from sdekit._check import samples, shown
 from sdekit._times import Time, expand_like
 from sdekit.errors import DtypeError, ShapeError
 from sdekit.model.parametrization import Score
-from sdekit.model.prediction import PerTime, Prediction, RawCall
+from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
 from sdekit.sde.base import LinearSDE
 from sdekit.targets import ExactTarget
 
@@ -89,10 +89,12 @@ class ExactScore:
                 f"got {tuple(x.shape[1:])}"
             )
 
-        def made(t: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        def made(t: Tensor) -> list[tuple[float, float]]:
             sde = self.sde.reaching(float(t.max()))  # a run may churn above t_max
-            pairs = zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True)
-            return [self.target.perturbed(alpha, var)._score for alpha, var in pairs]
+            return list(zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True))
 
-        scores = PerTime(made, times)
+        def score(of: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+            return self.target.perturbed(*of)._score
+
+        scores = PerTime(made, times, score, window=WINDOW)
         return lambda x, t: scores[t](x)

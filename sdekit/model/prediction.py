@@ -18,10 +18,12 @@ from sdekit._times import Time, expand_like
 from sdekit.model.parametrization import Eps, Parametrization
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["Prediction", "Predictor", "RawCall"]
+__all__ = ["WINDOW", "PerTime", "Prediction", "Predictor", "RawCall"]
 
 # x [(batch, *dims)] and a time that is one float -> the raw output [(batch, *dims)]
 RawCall = Callable[[Tensor, float], Tensor]
+
+WINDOW = 64  # times of which something is held at once, where it is not small
 
 
 class Prediction:
@@ -127,21 +129,44 @@ class Predictor(Protocol):
 
 
 class PerTime(dict[float, Any]):
-    """Values made at once for all times of a plan, and one by one for any other time.
+    """Values of all times of a plan, prepared at once, and of any other time.
+
+    What a call needs is made a window of times at a time, and only one window is held.
 
     Args:
-        make: from times [(K,)], float64, to a sequence of K values.
+        make: from times [(K,)], float64, to K values, a sequence or a tensor [(K, ...)].
         times: the times of a plan.
+        finish: from a value to what a call needs.
+        window: the number of times in a window; None: all.
     """
 
-    def __init__(self, make: Callable[[Tensor], Sequence[Any]], times: Sequence[float]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Tensor], Sequence[Any] | Tensor],
+        times: Sequence[float],
+        finish: Callable[[Any], Any] | None = None,
+        window: int | None = None,
+    ) -> None:
         super().__init__()
-        self._make = make
-        if times:
-            self.update(zip(times, make(torch.tensor(times, dtype=torch.float64)), strict=True))
+        self._make, self._finish = make, finish
+        self._times, self._window = times, window or len(times)
+        self._row = {t: k for k, t in enumerate(times)}
+        self._all = make(torch.tensor(times, dtype=torch.float64)) if times else ()
 
     def __missing__(self, t: float) -> Any:
-        return self._make(torch.tensor([t], dtype=torch.float64))[0]
+        k = self._row.get(t)
+        if k is None:
+            return self._finished(self._make(torch.tensor([t], dtype=torch.float64)))[0]
+        first = k - k % self._window
+        rows = slice(first, first + self._window)
+        window = dict(zip(self._times[rows], self._finished(self._all[rows]), strict=True))
+        self.clear()
+        self.update(window)
+        return window[t]
+
+    def _finished(self, values: Sequence[Any] | Tensor) -> Sequence[Any]:
+        one_by_one = values.unbind() if isinstance(values, Tensor) else values
+        return [self._finish(value) for value in one_by_one] if self._finish else one_by_one
 
 
 def parametrization_of(model: Predictor) -> Parametrization:

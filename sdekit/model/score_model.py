@@ -25,10 +25,12 @@ from sdekit._check import choice, floating, shown
 from sdekit._times import Time, expand_like
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.model.parametrization import Parametrization
-from sdekit.model.prediction import PerTime, Prediction, RawCall
+from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["TIME_INPUTS", "ScoreModel"]
+
+_LARGE = 2**14  # samples of a batch for which memory counts more than a microsecond a call
 
 TimeInput = Callable[[Any, Tensor], Tensor]
 
@@ -56,12 +58,13 @@ def _inputs(
 ) -> PerTime:
     """The network's time inputs, one tensor [(batch,)] for each time of a plan."""
 
-    def made(t: Tensor) -> Sequence[Tensor]:
+    def made(t: Tensor) -> Tensor:
         longer = sde.reaching(float(t.max()))  # a run may churn above t_max
         column = _function(time_input)(longer, t).to(device, dtype)
-        return column[:, None].expand(len(t), batch).unbind()
+        return column[:, None].expand(len(t), batch)
 
-    return PerTime(made, times)
+    # a view takes more than a kilobyte: those of 1000 steps more than most states
+    return PerTime(made, times, window=WINDOW if batch >= _LARGE else None)
 
 
 class ScoreModel(nn.Module):

@@ -26,9 +26,10 @@ from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Plan, plan_for
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["Corrector", "CountedModel", "Frame", "Sampler", "kick", "landing_noise"]
+__all__ = ["LARGE", "Corrector", "CountedModel", "Frame", "Sampler", "kick", "landing_noise"]
 
 
+LARGE = 2**16  # values of a state from which on it is worth a pass to hold one tensor less
 _UNSEEN = object()  # no output has passed the full check yet
 
 
@@ -204,17 +205,23 @@ class Sampler(Checked, ABC):
             grid: the times.
             noise: the source of noise.
             after: a frame of an earlier run to go on from, instead of x.
-            only: the numbers of the rows that the caller wants to see; None: all.
+            only: the numbers of the rows that the caller wants to see, the last one among them;
+                None: all.
         """
         plan = plan_for(self, model.sde, model.parametrization, grid)
         model.prepare(x, plan)
-        frame = after or Frame(x, float(plan.grid[0]), 0, model.nfe, None)
-        yield frame
-        x, state, step = frame.x, frame.state, self.step
-        for k, c in enumerate(plan.rows[frame.step :], frame.step + 1):
-            x, state = step(x, c, model, state, noise)
-            if only is None or k in only:
-                yield Frame(x, c.s, k, model.nfe, state)
+        if after is None:
+            yield (first := Frame(x, float(plan.grid[0]), 0, model.nfe, None))
+        else:
+            yield (first := after)
+        x, state, done, step = first.x, first.state, first.step, self.step
+        del first, after  # the start is as large as a state, and nothing needs it any more
+        rows = range(done + 1, len(plan.rows) + 1)
+        for seen in rows if only is None else [k for k in rows if k in only]:
+            for c in plan.rows[done:seen]:
+                x, state = step(x, c, model, state, noise)
+            yield Frame(x, c.s, seen, model.nfe, state)
+            done = seen
 
     @classmethod
     def examples(cls) -> list[Any]:
@@ -248,7 +255,11 @@ class Corrector(Sampler):
 
 def kick(y: Tensor, std: float, noise: Noise) -> Tensor:
     """y + std * noise, in place on y, which must be the step's own; no draw where std = 0."""
-    return y if std == 0.0 else y.add_(noise(y), alpha=std)
+    if std == 0.0:
+        return y
+    if y.numel() >= LARGE and hasattr(noise, "add_to"):  # as large as the noise would be
+        return noise.add_to(y, std)
+    return y.add_(noise(y), alpha=std)
 
 
 def landing_noise(sde: LinearSDE, s: Tensor, std: Tensor) -> Tensor:

@@ -108,6 +108,24 @@ class KeyedNoise:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The next draw [shape, dtype and device of x]; it must not be changed in place."""
+        draw = self._next(x)
+        if len(self._blocks) == 1:
+            return self._rows(self._blocks[0], draw, x)
+        out = torch.empty_like(x)
+        for block in self._blocks:
+            self._fill(out[block.at : block.at + block.n], block, draw)
+        return out
+
+    def add_to(self, y: Tensor, std: float) -> Tensor:
+        """y + std * the next draw, in place and block by block: without a tensor like y."""
+        draw = self._next(y)
+        for block in self._blocks:
+            part = y[block.at : block.at + block.n]
+            part.add_(self._rows(block, draw, part), alpha=std)
+        return y
+
+    def _next(self, x: Tensor) -> int:
+        """The number of a draw like x, once its blocks are laid out."""
         if not (
             x.shape == self._shape
             and x.dtype is self._dtype
@@ -116,12 +134,7 @@ class KeyedNoise:
             self._lay_out(x)
         draw = self.draw
         self.draw = draw + 1
-        if len(self._blocks) == 1:
-            return self._rows(self._blocks[0], draw, x)
-        out = torch.empty_like(x)
-        for block in self._blocks:
-            self._fill(out[block.at : block.at + block.n], block, draw)
-        return out
+        return draw
 
     def _lay_out(self, x: Tensor) -> None:
         """Find the blocks that hold the samples of x."""
@@ -159,8 +172,10 @@ class KeyedNoise:
             shape = (block.window, block.rows, *x.shape[1:])
             draws = torch.randn(shape, generator=generator, dtype=torch.float32, device=x.device)
             draws = draws.narrow(1, block.low, block.n)
-            block.draws = (draws if x.dtype is torch.float32 else draws.to(x.dtype)).unbind()
-            block.made = window
+            draws = draws if x.dtype is torch.float32 else draws.to(x.dtype)
+            if block.window == 1:
+                return draws[0]
+            block.draws, block.made = draws.unbind(), window
         return block.draws[position]
 
     def _key(self, block: int, window: int) -> int:

@@ -132,10 +132,8 @@ def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
 
 
 @cached(_CACHED_PLANS)
-def _plan(
-    sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: tuple[float, ...]
-) -> Plan:
-    times = torch.tensor(grid, dtype=torch.float64)
+def _plan(sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: bytes) -> Plan:
+    times = torch.frombuffer(bytearray(grid), dtype=torch.float64)
     with torch.inference_mode(False), torch.no_grad():
         t, s = sampler.times(sde, times)
         columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
@@ -157,7 +155,8 @@ def plan_for(
     missing = sorted((sampler.needs & _SDE_KINDS) - sde.kinds)
     if missing:
         raise ConfigError(f"{sampler!r} needs an SDE of kind {', '.join(missing)}; {sde!r} is not")
-    return _plan(sampler, sde, parametrization, tuple(grid.tolist()))
+    times = grid.detach().to("cpu", torch.float64).contiguous()
+    return _plan(sampler, sde, parametrization, times.numpy().tobytes())  # bytes hash fast
 
 
 _SDE_KINDS = frozenset({"linear", "vp", "ve", "ddpm"})

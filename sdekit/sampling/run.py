@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from sdekit._catalogue import make_one
 from sdekit._check import choice, finite, integer, samples, shown
 from sdekit.errors import ConfigError, DtypeError, NonFiniteError, SolverError
 from sdekit.model.prediction import Predictor
-from sdekit.sampling.base import CountedModel, Frame, Sampler
+from sdekit.sampling.base import LARGE, CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
 from sdekit.sampling.noise import KeyedNoise, Noise, seed_from
 from sdekit.sampling.plan import plan_for
@@ -201,19 +202,14 @@ def sample(
         for low in range(0, shape[0], size):
             high = min(low + size, shape[0])
             source = noise if noise is not None else KeyedNoise(key, first=low)
-            if start is not None:
-                x = start[low:high]
-            else:
-                like = torch.empty((high - low, *shape[1:]), dtype=dtype, device=device)
-                first = KeyedNoise(key, first=low) if seed is not None else source
-                x = first(like) * sde.prior_std(float(times[0]))
-                if noise is None:
-                    source = first  # the run goes on with the same stream
+            # without a noise of the user's own, the run goes on with the stream of its start
+            own = noise is not None and seed is not None
+            begin = partial(start, low, high, KeyedNoise(key, first=low) if own else source)
             counted = CountedModel(
                 model, cond=sliced(cond or {}, low, high, shape[0]), max_nfe=max_nfe
             )
             states = None if trajectory is None else trajectory[:, low:high]
-            parts.append(run.chunk(counted, x, source, states, tick))
+            parts.append(run.chunk(counted, begin, source, states, tick))
     if not parts:
         parts = [_Part(torch.empty(shape, dtype=dtype, device=device), 0, len(run.kept))]
     reached = min(part.kept for part in parts)
@@ -263,16 +259,19 @@ class _Run:
     def chunk(
         self,
         model: CountedModel,
-        x: Tensor,
+        begin: Callable[[], Tensor],
         noise: Noise,
         states: Tensor | None,
         tick: Callable[[], None] | None,
     ) -> _Part:
         """One chunk from start to end; the states to keep are written into `states`."""
+        x = begin()
         inherited = type(self.sampler).frames is Sampler.frames
-        # what cannot be repeated from the middle is watched at every row instead
+        # watched at every row: what cannot be repeated from the middle, and what is so large that
+        # on the CPU a look costs little, but one more state kept for 32 rows much memory
         at = getattr(noise, "at", None) if inherited else None
-        every = _WATCH if at is not None else 1
+        large = x.numel() >= LARGE and x.device.type == "cpu"
+        every = 1 if at is None or large else _WATCH
         watched = self.on_nonfinite == "raise"
         kept = 0
         good: Frame | None = None
@@ -282,7 +281,9 @@ class _Run:
         options: dict[str, Any] = {}
         if inherited and tick is None and self.callback is None and len(looked_at) <= self.rows:
             options["only"] = looked_at
-        for frame in self.sampler.frames(model, x, self.grid, noise, **options):
+        frames = self.sampler.frames(model, x, self.grid, noise, **options)
+        del x  # the loop forgets the start too: it is as large as a state
+        for frame in frames:
             k = frame.step
             if states is not None and k in self.kept:
                 states[kept] = frame.x

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdekit._check import choice, finite, floating, integer, shown
-from sdekit.errors import DeviceError, DtypeError, ModelError, ShapeError
+from sdekit._check import finite, floating, integer, shown
+from sdekit.errors import ConfigError, DeviceError, DtypeError, ModelError, ShapeError
 from sdekit.model.prediction import Predictor
+from sdekit.sampling.noise import Noise
 from sdekit.sde.base import LinearSDE
 from sdekit.targets import Target
 
@@ -76,22 +77,33 @@ def starting_point(
     key: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> Tensor | None:
-    """The starting point, given or a target's; None: each chunk draws the standard prior."""
+) -> Callable[[int, int, Noise], Tensor]:
+    """Where samples low to high start, as a function of (low, high, noise).
+
+    A function, because a run that may forget its start needs one tensor less.
+    """
     if x_init is not None:
         if floating("x_init", x_init).shape != shape:
             raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")
         if x_init.device != device:
             raise DeviceError(f"x_init is on {x_init.device}, device={device}; move one of them")
-        return finite("x_init", x_init).to(dtype)
+        given = finite("x_init", x_init).to(dtype)
+        return lambda low, high, noise: given[low:high]
     if isinstance(prior, Target):
         if tuple(prior.shape) != shape[1:]:
             raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
-        return _drawn(prior, shape[0], key).to(device, dtype)
-    if not isinstance(prior, str):
-        raise DtypeError(f"prior must be 'standard' or a Target, got {shown(prior)}")
-    choice("prior", prior, ("standard",))  # or a Target, which is no name
-    return None
+        drawn = _drawn(prior, shape[0], key).to(device, dtype)
+        return lambda low, high, noise: drawn[low:high]
+    if prior != "standard":
+        raise (ConfigError if isinstance(prior, str) else DtypeError)(
+            f"prior must be 'standard' or a Target (such as GaussianMixture), got {shown(prior)}"
+        )
+
+    def standard(low: int, high: int, noise: Noise) -> Tensor:
+        like = torch.empty((high - low, *shape[1:]), dtype=dtype, device=device)
+        return noise(like) * sde.prior_std(t)
+
+    return standard
 
 
 def _drawn(prior: Target, n: int, key: int) -> Tensor:
@@ -134,8 +146,9 @@ def progress_bar(wanted: bool, rows: int) -> Iterator[Callable[[], None] | None]
     if not wanted:
         yield None
         return
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("sampling", total=rows)
         yield lambda: bar.advance(task)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from sdekit.errors import CheckpointError, ConfigError, NonFiniteError
+from sdekit.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, SdekitError
 from sdekit.model import ScoreModel
 from sdekit.objectives.base import clean_samples
 from sdekit.training import files
@@ -159,7 +159,7 @@ class Run:
         rate *= min(1.0, (self.step + 1) / max(1, warmup))
         for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = base * rate  # eq. (1) of trainer.py
-        loss = self.objective.losses(self.model, *terms).mean()
+        loss = self._loss(terms)
         if not loss.requires_grad:
             raise ConfigError("the loss does not depend on any trainable parameter of the model")
         loss.backward()
@@ -178,6 +178,18 @@ class Run:
         if self.average is not None:
             self.average.update()
         return value, norm
+
+    def _loss(self, terms: list[Tensor]) -> Tensor:
+        """The mean loss of a batch; a failure of the network's own says in which step."""
+        try:
+            return self.objective.losses(self.model, *terms).mean()
+        except SdekitError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the model raised {type(error).__name__} in step {self.step}, on samples of "
+                f"shape {tuple(terms[0].shape)}: {error}"
+            ) from error
 
     def _not_finite(self, value: float, norm: float, save: Saving) -> None:
         """Raise, or count a skipped step."""

@@ -247,12 +247,12 @@ def _bar(wanted: bool, first: int, steps: int) -> Iterator[Callable[[int, float]
     if not wanted:
         yield lambda step, loss: None
         return
-    from rich import progress  # only where it is shown
+    from rich import console, progress  # only where it is shown
 
     columns = (
         *progress.Progress.get_default_columns(),
         progress.TextColumn("loss {task.fields[loss]}"),
     )
-    with progress.Progress(*columns) as bar:
+    with progress.Progress(*columns, console=console.Console(stderr=True)) as bar:
         task = bar.add_task("training", total=steps, completed=first, loss="")
         yield lambda step, loss: bar.update(task, completed=step, loss=f"{loss:.4g}")
