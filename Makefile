@@ -53,7 +53,7 @@ lint: $(READY) ## ruff and mypy
 	$(VENV)/bin/mypy
 
 docs: $(DOCS_READY) ## build docs/_build/html, then execute the pages
-	$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	$(VENV)/bin/python docs/run_pages.py
 
 bench: $(READY) ## every benchmark

@@ -25,12 +25,11 @@ from torch import Tensor
 
 from sdekit import VPSDE, ScoreModel, sample
 from sdekit._catalogue import catalogue
-from sdekit.sampling import Sampler, plan_for
+from sdekit.sampling import OneKick, Sampler, plan_for
 from sdekit.sampling.grid import resolve_grid
 from sdekit.sampling.probability_flow import TABLEAUS
 
 REACH = {1: 1.5, 4096: 1.4}  # the ratios to reach, by batch size
-KNOWN = {"ancestral", "ddim", "euler_maruyama", "reverse_diffusion"}  # one mean, one std a row
 Loop = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -141,7 +140,7 @@ def bare_loop(sampler: Sampler, rows: list, net: Free, told: Tensor) -> Loop:
             norm_corrections if getattr(sampler, "rule", "sigma") == "batch_norm" else corrections
         )
     # a sampler that is not written out here is measured against its own steps
-    return one_step if name in KNOWN else families.get(name, own_steps)
+    return one_step if isinstance(sampler, OneKick) else families.get(name, own_steps)
 
 
 def measure(sampler: Sampler, batch: int, steps: int, repeats: int) -> dict:

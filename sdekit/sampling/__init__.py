@@ -1,7 +1,7 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
 from sdekit.sampling.ancestral import Ancestral
-from sdekit.sampling.base import Corrector, CountedModel, Frame, Sampler, kick
+from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.ddim import DDIM
 from sdekit.sampling.euler import EulerMaruyama, ReverseDiffusion
 from sdekit.sampling.grid import (
@@ -38,6 +38,7 @@ __all__ = [
     "Langevin",
     "LogSNR",
     "Mix",
+    "OneKick",
     "Plan",
     "PredictorCorrector",
     "ProbabilityFlow",

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, number
-from sdekit.sampling.base import CountedModel, Sampler, kick, landing_noise
-from sdekit.sampling.noise import Noise
+from sdekit.sampling.base import OneKick, landing_noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
@@ -33,7 +32,7 @@ _VARIANCES = {"posterior": 0.0, "beta": 1.0}
 
 @register("sampler", "ancestral", paper="arXiv:2006.11239, algorithm 2")
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(Sampler):
+class Ancestral(OneKick):
     """DDPM's ancestral sampler on any linear SDE, eq. (1).
 
     Args:
@@ -79,12 +78,6 @@ class Ancestral(Sampler):
             "mean": Mix(t, x=posterior.x_t, x0=posterior.x_0),
             "std": landing_noise(sde, s, std),
         }
-
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (1)."""
-        return kick(model(x, c.t).mix(c.mean), c.std, noise), state
 
     @classmethod
     def examples(cls) -> list[Ancestral]:

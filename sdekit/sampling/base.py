@@ -26,7 +26,16 @@ from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Plan, plan_for
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["LARGE", "Corrector", "CountedModel", "Frame", "Sampler", "kick", "landing_noise"]
+__all__ = [
+    "LARGE",
+    "Corrector",
+    "CountedModel",
+    "Frame",
+    "OneKick",
+    "Sampler",
+    "kick",
+    "landing_noise",
+]
 
 
 LARGE = 2**16  # values of a state from which on it is worth a pass to hold one tensor less
@@ -227,6 +236,19 @@ class Sampler(Checked, ABC):
     def examples(cls) -> list[Any]:
         """Instances that tests and benchmarks run over."""
         return [cls()]
+
+
+class OneKick(Sampler):
+    """A sampler whose row is one combination of x and the prediction, and one kick of noise.
+
+    Its `coefficients` are the columns `mean`, a `Mix`, and `std`.
+    """
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """c.mean at (x, c.t), plus c.std times noise."""
+        return kick(model(x, c.t).mix(c.mean), c.std, noise), state
 
 
 class Corrector(Sampler):

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit.sampling.base import CountedModel, Sampler, kick
-from sdekit.sampling.noise import Noise
+from sdekit.sampling.base import OneKick
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
@@ -28,7 +27,7 @@ __all__ = ["DDIM"]
 
 @register("sampler", "ddim", paper="arXiv:2010.02502, eq. 12")
 @dataclass(frozen=True, kw_only=True)
-class DDIM(Sampler):
+class DDIM(OneKick):
     """DDIM on any linear SDE, eq. (1).
 
     Args:
@@ -64,12 +63,6 @@ class DDIM(Sampler):
         fresh = self.eta**2 * sde.posterior(s, t).var
         mean = Mix(t, x0=sde.alpha(s), eps=(sde.var(s) - fresh).clamp_min(0).sqrt())
         return {"mean": mean, "std": fresh.sqrt()}
-
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (1)."""
-        return kick(model(x, c.t).mix(c.mean), c.std, noise), state
 
     @classmethod
     def examples(cls) -> list[DDIM]:

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit.sampling.base import CountedModel, Sampler, kick, landing_noise
-from sdekit.sampling.noise import Noise
+from sdekit.sampling.base import OneKick, landing_noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
@@ -31,7 +30,7 @@ __all__ = ["EulerMaruyama", "ReverseDiffusion"]
 
 @register("sampler", "euler_maruyama", paper="arXiv:2011.13456, eq. 6 and section 4.1")
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(Sampler):
+class EulerMaruyama(OneKick):
     """Euler-Maruyama on the reverse SDE, eq. (1); eta = 0 is Euler on the probability flow.
 
     Args:
@@ -68,12 +67,6 @@ class EulerMaruyama(Sampler):
         mean = Mix(t, x=1 - h * sde.f(t), score=0.5 * (1 + self.eta**2) * h * g2)
         return {"mean": mean, "std": landing_noise(sde, s, self.eta * (h * g2).sqrt())}
 
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (1)."""
-        return kick(model(x, c.t).mix(c.mean), c.std, noise), state
-
     @classmethod
     def examples(cls) -> list[EulerMaruyama]:
         """The reverse SDE, the flow, and one between."""
@@ -82,7 +75,7 @@ class EulerMaruyama(Sampler):
 
 @register("sampler", "reverse_diffusion", paper="arXiv:2011.13456, eq. 46")
 @dataclass(frozen=True, kw_only=True)
-class ReverseDiffusion(Sampler):
+class ReverseDiffusion(OneKick):
     """Song et al.'s reverse diffusion sampler, eq. (2): the forward discretisation, run backwards.
 
     On a DDPM chain k = sqrt(1 - beta_i) and std^2 = beta_i, on VE k = 1 and std^2 the difference
@@ -98,9 +91,3 @@ class ReverseDiffusion(Sampler):
         t, s = self.times(sde, grid)
         scale, std = sde.transition(s, t)
         return {"mean": Mix(t, x=2 - scale, score=std**2), "std": landing_noise(sde, s, std)}
-
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (2)."""
-        return kick(model(x, c.t).mix(c.mean), c.std, noise), state

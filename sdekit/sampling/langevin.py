@@ -60,9 +60,39 @@ def _columns(
     }
 
 
+class _Repeated(Corrector):
+    """Eq. (1), several times at each level."""
+
+    snr: float
+    repeats: int
+
+    def __post_init__(self) -> None:
+        self._set(
+            snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1)
+        )
+
+    @property
+    def nfe_per_step(self) -> int:
+        """One call a repeat."""
+        return self.repeats
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """Eq. (1), `repeats` times."""
+        if not c.active:
+            return x, state
+        for _ in range(self.repeats):
+            x = self._moved(x, c, model, noise)
+        return x, state
+
+    def _moved(self, x: Tensor, c: Any, model: CountedModel, noise: Noise) -> Tensor:
+        return kick(model(x, c.t).mix(c.move), c.std, noise)
+
+
 @register("sampler", "langevin", paper="arXiv:2011.13456, algorithm 5")
 @dataclass(frozen=True, kw_only=True)
-class Langevin(Corrector):
+class Langevin(_Repeated):
     """Langevin steps at each level, eq. (1).
 
     Args:
@@ -87,33 +117,16 @@ class Langevin(Corrector):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        self._set(
-            snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1)
-        )
+        super().__post_init__()
         choice("rule", self.rule, _RULES)
-
-    @property
-    def nfe_per_step(self) -> int:
-        """One call a repeat."""
-        return self.repeats
 
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
         """Eqs. (2) to (4)."""
         return _columns(sde, level, below, self.snr, scaled=False)
 
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (1), `repeats` times."""
-        if not c.active:
-            return x, state
-        for _ in range(self.repeats):
-            x = self._moved(x, c, model, noise)
-        return x, state
-
     def _moved(self, x: Tensor, c: Any, model: CountedModel, noise: Noise) -> Tensor:
         if self.rule == "sigma":
-            return kick(model(x, c.t).mix(c.move), c.std, noise)
+            return super()._moved(x, c, model, noise)
         score, z = model(x, c.t).mix(c.score), noise(x)
         of_z, of_score = (v.reshape(len(x), -1).norm(dim=1) for v in (z, score))
         if self.rule == "batch_norm":  # one number for the whole batch
@@ -133,7 +146,7 @@ class Langevin(Corrector):
 
 @register("sampler", "annealed_langevin", paper="arXiv:1907.05600, algorithm 1")
 @dataclass(frozen=True, kw_only=True)
-class AnnealedLangevin(Corrector):
+class AnnealedLangevin(_Repeated):
     """Annealed Langevin dynamics: several steps of eq. (5) at each level.
 
     Args:
@@ -153,27 +166,6 @@ class AnnealedLangevin(Corrector):
     snr: float = 0.16
     repeats: int = 5
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        self._set(
-            snr=number("snr", self.snr, gt=0), repeats=integer("repeats", self.repeats, ge=1)
-        )
-
-    @property
-    def nfe_per_step(self) -> int:
-        """One call a repeat."""
-        return self.repeats
-
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
         """Eq. (5)."""
         return _columns(sde, level, below, self.snr, scaled=True)
-
-    def step(
-        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
-        """Eq. (1), `repeats` times."""
-        if not c.active:
-            return x, state
-        for _ in range(self.repeats):
-            x = kick(model(x, c.t).mix(c.move), c.std, noise)
-        return x, state
