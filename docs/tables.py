@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,8 +19,6 @@ from sdekit import catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["sde", "targets", "model", "objectives", "sampling", "training", "errors"]
-# an equation of the module that defines the class: of no use beside its name alone
-_OWN_EQUATION = re.compile(r", eqs?\. \(\d+\)(?: to \(\d+\))?")
 
 
 def fill(text: str, name: str, body: str) -> str:
@@ -51,10 +48,6 @@ def own(kind: str) -> Mapping[str, Any]:
     return {name: entry for name, entry in entries if entry.cls.__module__.startswith("sdekit.")}
 
 
-def _says(entry: Any) -> str:
-    return _OWN_EQUATION.sub("", entry.doc)
-
-
 def _source(entry: Any) -> str:
     return entry.paper or "a convention of sdekit"
 
@@ -73,7 +66,7 @@ def sdes() -> str:
     for name, entry in own("sde").items():
         sde = entry.make()
         span = f"{sde.t_min:g} to {sde.t_max:g}"
-        rows.append([_spelt(name), _says(entry), span, _prior(sde), _source(entry)])
+        rows.append([_spelt(name), entry.doc, span, _prior(sde), _source(entry)])
     return table(["name", "what it is", "t", "starts from", "source"], rows)
 
 
@@ -89,7 +82,7 @@ def samplers() -> str:
     """Every sampler and what it claims with its defaults."""
     rows = []
     for name, entry in own("sampler").items():
-        rows.append([_spelt(name), _says(entry), *sampler_claims(entry.make()), _source(entry)])
+        rows.append([_spelt(name), entry.doc, *sampler_claims(entry.make()), _source(entry)])
     header = ["name", "what it is", "order", "calls a step", "noise", "source"]
     return table(header, rows)
 
@@ -98,7 +91,7 @@ def plain(kind: str) -> Callable[[], str]:
     """A table of name, meaning and source for a kind without claims of its own."""
 
     def made() -> str:
-        rows = [[_spelt(name), _says(e), _source(e)] for name, e in own(kind).items()]
+        rows = [[_spelt(name), e.doc, _source(e)] for name, e in own(kind).items()]
         return table(["name", "what it is", "source"], rows)
 
     return made
@@ -126,7 +119,7 @@ def readme_samplers() -> str:
     rows = []
     for name, entry in own("sampler").items():
         order, calls, _ = sampler_claims(entry.make())
-        rows.append([_spelt(name), _says(entry), order, calls, _source(entry)])
+        rows.append([_spelt(name), entry.doc, order, calls, _source(entry)])
     return table(["name", "what it is", "order", "calls a step", "source"], rows)
 
 

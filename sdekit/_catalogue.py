@@ -46,6 +46,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 T = TypeVar("T", bound=type)
 
 
+_OWN_EQUATION = re.compile(r", eqs?\. \(\d+\)(?: (?:to|and) \(\d+\))?")
+
+
 @dataclass(frozen=True)
 class Entry:
     """One named thing.
@@ -64,8 +67,8 @@ class Entry:
 
     @property
     def doc(self) -> str:
-        """The first line of the class's docstring."""
-        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+        """The first line of the class's docstring, without the equations of its own module."""
+        return _OWN_EQUATION.sub("", (inspect.getdoc(self.cls) or "").partition("\n")[0])
 
     def examples(self) -> list[Any]:
         """Objects that show what the class can be; tests and benchmarks run over them."""
@@ -91,6 +94,10 @@ class _View(Mapping[str, Entry]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry, or the default where there is none."""
+        return self._entries.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -254,6 +261,8 @@ def make(kind: str, text: object, *, name: str | None = None) -> Any:
         if any(keyword.arg is None for keyword in call.keywords):
             raise ValueError("** is not allowed")
         values = {str(word.arg): _value(word) for word in call.keywords}
+        if len(values) < len(call.keywords):
+            raise ValueError("a field is given twice")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(
             f"{name}={shown(text)} is not NAME(field=value, ...) with literal values: {error}"

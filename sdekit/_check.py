@@ -37,13 +37,16 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
     return f"{hint}Allowed: {', '.join(names)}"
 
 
+MOST_STEPS = 1_000_000  # of a run or a chain: a plan of this size takes about 1 GB
+
+
 def choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """One of a set of names."""
     names = tuple(allowed)
     if not isinstance(value, str):
         raise DtypeError(f"{name} must be a string, got {shown(value)}. {nearest('', names)}")
     if value not in names:
-        raise ConfigError(f"{name}={value!r} is not known; {nearest(value, names)}")
+        raise ConfigError(f"{name}={shown(value)} is not known; {nearest(value, names)}")
     return value
 
 

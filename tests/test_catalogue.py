@@ -142,7 +142,9 @@ def test_an_entry_names_its_source_or_is_a_convention(entry):
 
 @every_entry
 def test_an_entry_has_one_line_of_documentation(entry):
-    assert entry.doc == inspect.getdoc(entry.cls).partition("\n")[0]
+    first = inspect.getdoc(entry.cls).partition("\n")[0]
+    assert entry.doc == re.sub(r", eqs?\. \(\d\)(?: to \(\d\))?", "", first)  # of its own module
+    assert "(1)" not in entry.doc
     assert 10 <= len(entry.doc) <= 99
     assert entry.doc.endswith((".", ":"))
     assert not entry.doc.startswith(f"{entry.cls.__name__}("), (
@@ -224,6 +226,12 @@ def test_some_repr_of_every_sde_and_sampler_is_a_spelling():
         assert any(is_spelling(repr(example)) for example in entry.examples()), label(entry)
 
 
+def test_a_view_is_a_mapping():
+    assert catalogue("sde").get("vp") is catalogue("sde")["vp"]
+    assert catalogue("sde").get("nope") is None
+    assert catalogue("sde").get("nope", 3) == 3
+
+
 def test_different_examples_have_different_spellings():
     for entry in ENTRIES:
         spelt = [repr(example) for example in entry.examples() if is_spelling(repr(example))]
@@ -236,6 +244,7 @@ def test_different_examples_have_different_spellings():
         "vp(beta_min=__import__('os').getpid())",
         "vp(beta_min=open('x'))",
         "vp(beta_min=x)",
+        "vp(beta_max=5.0, beta_max=9.0)",
         "vp(0.1)",
         "vp(**{'beta_min': 0.1})",
         "vp(beta_min=0.1",

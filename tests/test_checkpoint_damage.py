@@ -218,6 +218,12 @@ def put(*path, value):
         (put("config", "network", value={"name": "unet2", "config": {}}), ["unet2"]),
         (put("config", "network", "config", value={"dim": 2, "wdth": 3}), ["wdth"]),
         (put("config", "network", "config", value={"dim": 3}), ["layers.0.weight", "shape"]),
+        # sizes that would take all memory, or hours, before they are compared with the weights
+        (put("config", "network", "config", "width", value=10**12), ["layers.0.weight", "shape"]),
+        (put("config", "network", "config", "dim", value=10**12), ["layers.0.weight", "shape"]),
+        (put("config", "network", "config", "frequencies", value=10**15), ["network.w", "shape"]),
+        (put("config", "network", "config", "depth", value=10**12), ["missing network.layers"]),
+        (put("config", "sde", value="ddpm(n=1000000000)"), ["n must be", "1000000"]),
         (rename, ["missing network.layers.0.weight", "unexpected network.layers.0.wieght",
                   "layers.2.bias has shape (3,)"]),
         (lambda tensors, meta: tensors.pop("model/network.w"), ["missing network.w"]),

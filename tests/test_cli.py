@@ -93,7 +93,6 @@ DATA = {
     "empty.csv": (b"", ["no sample"]),
     "binary.csv": (b"\xff\xfe\x00", ["CSV"]),
     "hole.csv": (b"1,2\nnan,1\n", ["NaN", "[1]"]),
-    "few.csv": (b"1,2\n3,4\n", ["--batch 512", "2 samples"]),
     "text.txt": (b"1,2\n", [".npy", ".csv"]),
     "broken.npy": (b"\x93NUMPY", [".npy"]),
     "pickle.npy": (b"\x80\x04]\x94.", ["Python objects"]),
@@ -109,6 +108,16 @@ def test_data_that_cannot_be_used_is_named_with_the_place(name, capsys, tmp_path
     line = one_line(capsys)
     assert [part for part in [name, *parts] if part not in line] == []
     assert not out.exists()
+
+
+def test_few_samples_are_a_batch_but_not_a_larger_one(capsys, tmp_path):
+    (tmp_path / "few.csv").write_text("1,2\n3,4\n5,5\n")
+    words = ["train", "--data", str(tmp_path / "few.csv"), "--out", str(tmp_path / "run")]
+    assert main([*words, "--batch", "4"]) == 2
+    line = one_line(capsys)
+    assert "--batch 4" in line
+    assert "3 samples" in line
+    assert main([*words, "--steps", "2"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_resume_goes_on_and_says_where(tmp_path, capsys):
     assert "not empty" in capsys.readouterr().err
     assert train(run, *words, "--resume") == 0
     said = capsys.readouterr().out
-    assert "going on from step 10" in said
+    assert "going on from step-00000010.safetensors" in said
     assert "trained 20 steps" in said
     assert train(run, *words, "--resume") == 0
     assert "at step 30 already" in capsys.readouterr().out

@@ -164,9 +164,36 @@ def test_other_arguments():
     refused(DtypeError, "dtype", "int64", dtype=torch.int64)
     refused(DtypeError, "dtype", "'float32'", dtype="float32")
     refused(DtypeError, "noise", noise=3)
+    refused(DtypeError, "callback", callback=3)
+    refused(DtypeError, "cond", "[1]", cond=[1])
+    refused(ConfigError, "x_init", "prior", x_init=torch.zeros(3, 2), prior=MODEL.target)
+    for device in ("foo", 3.4, "cuda:99"):
+        refused(DeviceError, "device", str(device), device=device)
+    refused(ConfigError, "steps", "1000000", steps=10**6 + 1)
     refused(ShapeError, "prior", "(3,)", prior=Gaussian([0.0, 0.0, 0.0], 1.0))
     with pytest.raises(ShapeError, match="label"):
         sample(MODEL, (3, 2), cond={"label": 3})
+
+
+@pytest.mark.parametrize(
+    ("noise", "error", "word"),
+    [
+        (lambda x: torch.ones(1, 2), ShapeError, "(1, 2)"),
+        (lambda x: torch.ones(2), ShapeError, "(3, 2)"),
+        (lambda x: None, DtypeError, "NoneType"),
+        (lambda x: torch.ones(3, 2, dtype=torch.int64), DtypeError, "int64"),
+        (lambda x: torch.ones(3, 2, device="meta"), DeviceError, "meta"),
+    ],
+)
+def test_draws_of_a_source_of_ones_own(noise, error, word):
+    """One that does not fit is neither broadcast nor taken for the samples."""
+    for how in ({}, {"x_init": torch.zeros(3, 2)}, {"seed": 0}):
+        with pytest.raises(error) as caught:
+            sample(MODEL, (3, 2), sampler="ancestral", steps=3, noise=noise, **how)
+        assert "noise(x)" in str(caught.value)
+        assert word in str(caught.value)
+    with pytest.raises(error):
+        list(iterate(MODEL, torch.zeros(3, 2), sampler="ancestral", grid="uniform", noise=noise))
 
 
 @pytest.mark.parametrize("model", [None, 3, nn.Linear, lambda x, t: x, "vp", VPSDE()])

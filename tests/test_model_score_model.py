@@ -14,7 +14,14 @@ from strategies import EVERY, every_sde, f64
 from test_model_conversions import hand_row
 from torch import nn
 
-from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
+from sdekit.errors import (
+    ConfigError,
+    DtypeError,
+    ModelError,
+    NonFiniteError,
+    ShapeError,
+    TimeError,
+)
 from sdekit.model import MLP, ExactScore, ScoreModel
 from sdekit.model.prediction import PerTime, Predictor
 from sdekit.sampling import sample
@@ -236,6 +243,39 @@ def test_inputs_are_checked():
         model(torch.zeros(3, 2), f64([0.1, 0.2]))
     with pytest.raises(ShapeError):
         model(torch.zeros(()), 0.5)
+
+
+@pytest.mark.parametrize("model", [ScoreModel(MLP(2), VPSDE()), ExactScore(two_modes(), VPSDE())])
+def test_a_call_checks_its_time_and_its_samples(model):
+    x = draws(1, (6, 2))[0]
+    expected = model(x, 0.5).score
+    for shape in ((6,), (6, 1)):
+        t = torch.full(shape, 0.5, dtype=torch.float64)
+        torch.testing.assert_close(model(x, t).score, expected, rtol=1e-6, atol=1e-6)
+    for t in (7.0, -1.0, float("nan"), torch.tensor([0.1] * 5 + [1.5])):
+        with pytest.raises(TimeError, match="t must lie in"):
+            model(x, t)
+    for t in ("a", None, True, torch.tensor(1j)):
+        with pytest.raises(DtypeError, match="t must be"):
+            model(x, t)
+    for shape in ((5,), (1, 6), (6, 2)):
+        with pytest.raises(ShapeError, match="t must have shape"):
+            model(x, torch.full(shape, 0.5))
+    with pytest.raises(NonFiniteError, match=r"x.*\[1\]"):
+        model(x.index_fill(0, torch.tensor([1]), float("nan")), 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64])
+def test_a_network_that_returns_no_floats(dtype):
+    model = ScoreModel(lambda x, time: torch.ones_like(x, dtype=dtype), VPSDE())
+    with pytest.raises(ModelError, match=str(dtype)):
+        model(torch.zeros(2, 2), 0.5)
+
+
+def test_the_shapes_of_a_network_are_known_without_it():
+    for config in ({}, dict(dim=5, width=7, depth=1, frequencies=3, bandwidth=2.0, seed=4)):
+        built = {k: tuple(v.shape) for k, v in MLP(**config).state_dict().items()}
+        assert MLP.shapes(99, **config) == built
 
 
 def test_it_is_a_module_and_a_predictor():

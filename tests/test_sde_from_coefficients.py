@@ -141,3 +141,8 @@ def test_bad_fields(given, error, words):
     with pytest.raises(error) as caught:
         LinearSDE.from_coefficients(lambda t: -t, lambda t: t, **given)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_no_noise_at_all_is_no_process():
+    with pytest.raises(ConfigError, match="degenerate"):
+        LinearSDE.from_coefficients(lambda t: 0 * t, lambda t: 0 * t)

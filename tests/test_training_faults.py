@@ -50,6 +50,12 @@ def tensors(*models):
     return [v.clone() for model in models for v in model.state_dict().values()]
 
 
+def test_gradients_are_on_in_training_whatever_the_caller_does():
+    with torch.no_grad():
+        assert Trainer(small(), batch_size=8).fit(ROWS, steps=2).steps == 2
+        assert not torch.is_grad_enabled()
+
+
 def test_a_network_of_another_dimension_is_told_the_step():
     trainer = Trainer(ScoreModel(MLP(3), VPSDE()), batch_size=8)
     words = r"raised RuntimeError in step 0, on samples of shape \(8, 2\)"

@@ -1,5 +1,6 @@
 """Claim: a run that is stopped and resumed is bitwise the run that was not (property 75)."""
 
+import copy
 import json
 
 import pytest
@@ -84,6 +85,25 @@ def test_bitwise(tmp_path, data, kwargs, every):
     assert torch.equal(last, losses[first:])
     assert len(whole) == len(parts)
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_a_finished_run_is_prolonged_as_if_it_had_never_ended(tmp_path):
+    """Its last checkpoint holds the network's own randomness, inside a block of steps too."""
+    how = {"make": Dropping, "settings": {"schedule": "constant", "warmup": 0}}
+    whole, losses = run(tmp_path / "whole", ROWS, 90, **copy.deepcopy(how))
+    run(tmp_path / "parts", ROWS, 70, **copy.deepcopy(how))
+    parts, last = run(tmp_path / "parts", ROWS, 90, resume=True, **copy.deepcopy(how))
+    assert torch.equal(last, losses[70:])
+    assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_equal_runs_write_equal_files(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        for name in "ab":
+            run(tmp_path / name, ROWS, 10, make=Dropping)
+            torch.rand(100)  # whatever the rest of a program does
+    one, other = (tmp_path / name / "step-00000010.safetensors" for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_log_is_that_of_one_run(tmp_path):

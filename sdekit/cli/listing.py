@@ -120,5 +120,7 @@ def _claims(thing: Any) -> list[str]:
     """What a sampler declares: its order, calls a step, needs; nothing for other kinds."""
     if not hasattr(thing, "needs"):
         return []
+    if "adaptive" in thing.needs:
+        return ["adaptive", "adaptive", ", ".join(sorted(thing.needs - {"adaptive"}))]
     order = "none" if thing.order is None else str(thing.order)
     return [order, str(thing.nfe_per_step), ", ".join(sorted(thing.needs)) or "nothing"]

@@ -52,8 +52,8 @@ class Train(Common):
     """go on from the newest checkpoint of --out; from 0 where there is none"""
     override: tuple[str, ...] = ()
     """with --resume: settings that may differ from the checkpoint's, such as lr"""
-    batch: Int = 512
-    """samples a step"""
+    batch: Int | None = None
+    """samples a step; 512, or all that --data holds where these are fewer"""
     lr: Float = 4e-3
     """learning rate"""
     schedule: str = "cosine"
@@ -153,7 +153,7 @@ def _data(options: Train) -> tuple[Target | Tensor, tuple[int, ...], float]:
         from sdekit.cli.points import read_points
 
         points = read_points(options.data)
-        if options.batch > len(points):
+        if options.batch is not None and options.batch > len(points):
             raise DataError(
                 f"--batch {options.batch} is more than the {len(points)} samples of {options.data}"
             )
@@ -215,7 +215,7 @@ def _prepare(options: Train, terminal: Terminal, model: ScoreModel, objective: o
         if not found:  # with some, what the run is was written when it began
             write(options.out / _CONFIG, as_json(_config(options, model, objective)))
     if options.resume:
-        at = f"going on from step {found[0][0]}" if found else "no checkpoint yet: starting at 0"
+        at = f"going on from {found[0][1].name}" if found else "no checkpoint yet: starting at 0"
         terminal.say(f"{options.out}: {at}")
 
 

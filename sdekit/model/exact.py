@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import samples, shown
-from sdekit._times import Time, expand_like
+from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import DtypeError, ShapeError
 from sdekit.model.parametrization import Score
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
@@ -68,7 +68,7 @@ class ExactScore:
         if cond:
             raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
         samples("x", x, self.target.shape)
-        times = torch.as_tensor(t, dtype=torch.float64)
+        times, _ = as_time(t, self.sde.t_max)
         if times.numel() == 1:
             raw = self.at(float(times))._score(x)
         else:

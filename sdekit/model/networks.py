@@ -61,7 +61,7 @@ class MLP(nn.Module):
         generator = torch.Generator().manual_seed(integer("seed", seed))
         self.w: Tensor
         self.register_buffer("w", bandwidth * torch.randn(frequencies, generator=generator))
-        widths = [dim + 1 + 2 * frequencies, *[width] * depth, dim]
+        widths = self._widths(dim, width, depth, frequencies)
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
             layers += [_linear(fan_in, fan_out, generator), nn.SiLU()]
@@ -72,6 +72,35 @@ class MLP(nn.Module):
         time = time[:, None]
         angle = (2 * math.pi) * time * self.w
         return self.layers(torch.cat([x, time, angle.cos(), angle.sin()], dim=1))
+
+    @staticmethod
+    def _widths(dim: int, width: int, depth: int, frequencies: int) -> list[int]:
+        """Of the layers' inputs, and of the output."""
+        return [dim + 1 + 2 * frequencies, *[width] * depth, dim]
+
+    @classmethod
+    def shapes(
+        cls,
+        stored: int,
+        *,
+        dim: int = 2,
+        width: int = 128,
+        depth: int = 3,
+        frequencies: int = 16,
+        bandwidth: float = 1.0,
+        seed: int = 0,
+    ) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights that the constructor would make of the same arguments.
+
+        Nothing is built, and not many more than `stored` shapes are listed: what a checkpoint asks
+        for can be compared with what it holds, whatever the size.
+        """
+        shapes: dict[str, tuple[int, ...]] = {"w": (frequencies,)}
+        widths = cls._widths(dim, width, min(integer("depth", depth, ge=1), stored), frequencies)
+        for k, (fan_in, fan_out) in enumerate(pairwise(widths)):
+            shapes |= {f"layers.{2 * k}.weight": (fan_out, fan_in)}
+            shapes |= {f"layers.{2 * k}.bias": (fan_out,)}
+        return shapes
 
     @classmethod
     def examples(cls) -> list[MLP]:

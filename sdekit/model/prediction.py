@@ -33,8 +33,7 @@ class Prediction:
         x: the noisy samples [(batch, *dims)].
         raw: the model's raw output [(batch, *dims)].
         t: the time of the call [float, (), (batch,) or (batch, 1, ..., 1)].
-        sde: the process.
-        parametrization: what `raw` predicts.
+        origin: the process, and what `raw` predicts.
 
     Example:
         >>> import torch
@@ -129,9 +128,10 @@ class Predictor(Protocol):
 
 
 class PerTime(dict[float, Any]):
-    """Values of all times of a plan, prepared at once, and of any other time.
+    """Values of all times of a plan, computed at once, and of any other time.
 
-    What a call needs is made a window of times at a time, and only one window is held.
+    What a call needs, a view of the values or what `finish` makes of one, is made for a window of
+    times at once, and only one window is held.
 
     Args:
         make: from times [(K,)], float64, to K values, a sequence or a tensor [(K, ...)].

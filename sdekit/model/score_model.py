@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from sdekit._cache import cached
 from sdekit._catalogue import make_one
-from sdekit._check import choice, floating, shown
-from sdekit._times import Time, expand_like
+from sdekit._check import choice, finite, floating, shown
+from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.model.parametrization import Parametrization
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
@@ -120,12 +120,20 @@ class ScoreModel(nn.Module):
         """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""
         if floating("x", x).ndim == 0:
             raise ShapeError("x must have shape (batch, *dims), got a 0-d tensor")
-        times = torch.as_tensor(t, dtype=torch.float64, device=x.device)
+        if getattr(t, "checked_until", None) == self.sde.t_max:  # an objective's own, prepared
+            times = t
+        else:
+            finite("x", x)
+            times, _ = as_time(t, self.sde.t_max)
+            expand_like(times.to(x.device), x)  # refuses a shape that does not fit the batch
+        times = (times if times.ndim < 2 else times.flatten()).to(x.device)
         raw = self._network_call(x, self._told(times, x.shape[0]), self._scale(times), cond)
         if not isinstance(raw, Tensor):
             raise ModelError(f"the network must return a tensor, got {type(raw).__name__}")
         if raw.shape != x.shape:
             raise ShapeError(f"the network must return {tuple(x.shape)}, got {tuple(raw.shape)}")
+        if not raw.dtype.is_floating_point:
+            raise ModelError(f"the network must return a real floating tensor, got {raw.dtype}")
         return Prediction(x, raw.to(x.dtype), t, (self.sde, self.parametrization))
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:

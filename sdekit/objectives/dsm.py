@@ -144,6 +144,7 @@ class DSM(Objective):
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
         """One call of the model; c^2 w |raw - (a x_0 + b eps)|^2 of each sample [(batch,)]."""
         x_t, t, wanted, *factor = terms
+        t.checked_until = _linear(model).t_max  # type: ignore[attr-defined]  # in `_terms`
         seen = model(x_t, t, **cond)
         if not isinstance(seen, Prediction):
             raise ModelError(f"the model must return a Prediction, got {shown(seen)}")

@@ -121,25 +121,30 @@ class CountedModel:
             ) from error
         changed = self._tracked and x._version != version
         if changed or getattr(raw, "shape", None) != self._shape:
-            self._inspect(x, raw, changed)
+            self._inspect(x, raw, changed, t)
         return Prediction(x, raw, t, self._origin)
 
-    def _inspect(self, x: Tensor, raw: object, changed: bool) -> None:
+    def _inspect(self, x: Tensor, raw: object, changed: bool, t: float) -> None:
         """The full check of a call: at the first one, and where something looks wrong."""
+        where = f"in call {self.nfe}, at t = {t:.6g}"
         if not isinstance(raw, Tensor):
-            raise ModelError(f"the model must return a tensor, got {type(raw).__name__}")
+            raise ModelError(f"the model must return a tensor, got {type(raw).__name__} {where}")
         if raw.shape != x.shape:
             raise ShapeError(
-                f"the model must return shape {tuple(x.shape)}, got {tuple(raw.shape)}"
+                f"the model must return shape {tuple(x.shape)}, got {tuple(raw.shape)} {where}"
             )
         if not raw.dtype.is_floating_point:
-            raise ModelError(f"the model must return a real floating tensor, got {raw.dtype}")
+            raise ModelError(
+                f"the model must return a real floating tensor, got {raw.dtype} {where}"
+            )
         if raw.device != x.device:
             raise DeviceError(
-                f"the model returned a tensor on {raw.device} for samples on {x.device}"
+                f"the model returned a tensor on {raw.device} for samples on {x.device} {where}"
             )
         if changed:
-            raise ModelError("the model changed its input in place; it must work on a copy")
+            raise ModelError(
+                f"the model changed its input in place {where}; it must work on a copy"
+            )
         self._shape = raw.shape
 
 

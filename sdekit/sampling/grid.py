@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import make_one, register
-from sdekit._check import Checked, integer, number, shown
+from sdekit._check import MOST_STEPS, Checked, integer, number, shown
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.sde.base import LinearSDE
 
@@ -37,8 +37,6 @@ __all__ = [
     "Uniform",
     "resolve_grid",
 ]
-
-MOST_STEPS = 10_000_000  # a plan of this size takes some 10 GB
 
 
 class Grid(Checked, ABC):

@@ -147,7 +147,7 @@ class Langevin(_Repeated):
 @register("sampler", "annealed_langevin", paper="arXiv:1907.05600, algorithm 1")
 @dataclass(frozen=True, kw_only=True)
 class AnnealedLangevin(_Repeated):
-    """Annealed Langevin dynamics: several steps of eq. (5) at each level.
+    """Annealed Langevin dynamics, eq. (5): several steps at each level.
 
     Args:
         snr: the ratio r, > 0.

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdekit._check import integer, shown
+from sdekit._check import floating, integer, shown
 from sdekit.errors import ConfigError, DeviceError, DtypeError, ShapeError
 
-__all__ = ["Impulse", "KeyedNoise", "Noise", "Recorded", "Replay", "Zero", "seed_from"]
+__all__ = ["Impulse", "KeyedNoise", "Noise", "Recorded", "Replay", "Zero", "checked", "seed_from"]
 
 Noise = Callable[[Tensor], Tensor]
 
@@ -52,6 +52,29 @@ def seed_from(seed: object) -> int:
         raise DtypeError(
             f"seed must be an int, a torch.Generator or None, got {shown(seed)}"
         ) from None
+
+
+def checked(noise: object) -> Noise:
+    """A source of the user's own, each draw of which is compared with what it is asked for.
+
+    Raises:
+        DtypeError: no callable, or a draw that is no floating tensor.
+        ShapeError, DeviceError: a draw of another shape or on another device.
+    """
+    if not callable(noise):
+        raise DtypeError(f"noise must be a callable noise(x), got {shown(noise)}")
+    if hasattr(noise, "at"):  # the sources of this module, which cannot go wrong
+        return noise
+
+    def draw(x: Tensor) -> Tensor:
+        z = floating("noise(x)", noise(x))
+        if z.shape != x.shape:
+            raise ShapeError(f"noise(x) must have shape {tuple(x.shape)}, got {tuple(z.shape)}")
+        if z.device != x.device:
+            raise DeviceError(f"noise(x) is on {z.device}, x on {x.device}")
+        return z
+
+    return draw
 
 
 def _mixed(value: int) -> int:

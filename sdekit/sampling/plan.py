@@ -78,7 +78,7 @@ Columns = Mapping[str, Any]
 
 
 def _column(name: str, column: object, count: int) -> list[Any]:
-    """A column as Python values, checked for shape and finiteness: convention 10 of the house."""
+    """A column as Python values, checked for shape and finiteness."""
     if not isinstance(column, Tensor):
         raise DtypeError(
             f"coefficient {name!r} must be a tensor, a Mix or a dict, got {shown(column)}"

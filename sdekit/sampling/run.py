@@ -25,7 +25,7 @@ from sdekit.errors import ConfigError, DtypeError, NonFiniteError, SolverError
 from sdekit.model.prediction import Predictor
 from sdekit.sampling.base import LARGE, CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
-from sdekit.sampling.noise import KeyedNoise, Noise, seed_from
+from sdekit.sampling.noise import KeyedNoise, Noise, checked, seed_from
 from sdekit.sampling.plan import plan_for
 from sdekit.sampling.setup import (
     checked_shape,
@@ -100,7 +100,7 @@ def iterate(
     """
     method: Sampler = make_one("sampler", sampler, Sampler)
     times = resolve_grid(grid, sde_of(model), steps)
-    source = noise if callable(noise) else KeyedNoise(seed_from(noise))
+    source = checked(noise) if callable(noise) else KeyedNoise(seed_from(noise))
     return method.frames(CountedModel(model, cond=cond), samples("x", x), times, source)
 
 
@@ -140,6 +140,7 @@ def sample(
             point, unless a seed or x_init is given.
         x_init: the starting point [(n, *dims)]; by default a draw of the prior.
         prior: "standard", the SDE's own N(0, prior_std^2 I), or a target: the law of x at grid[0].
+            Not together with x_init.
         denoise: end with one noiseless step to the model's x_0 (nothing where the run ends at var
             = 0).
         cond: conditions for the model; tensors with n rows are cut along with the chunks.
@@ -160,7 +161,8 @@ def sample(
         ConfigError: an unknown name, a number out of range, a sampler that does not serve the SDE.
         DtypeError, ShapeError, DeviceError: of an argument, naming it.
         TimeError: a grid that is not strictly decreasing inside [t_min, t_max].
-        ModelError: the model raised, returned no tensor, or changed its input.
+        ModelError: the model raised, returned no tensor, or changed its input (which cannot be
+            seen in inference mode); the call and its time are named.
         NonFiniteError: a state is not finite: the step, the time and the samples are named.
         SolverError: an adaptive solve failed, or max_nfe was reached.
 
@@ -187,8 +189,13 @@ def sample(
                 f"{steps} steps of {method!r} take more calls than max_nfe={max_nfe}"
             )
     times = resolve_grid(grid, sde, steps)
-    if noise is not None and not callable(noise):
-        raise DtypeError(f"noise must be a callable noise(x), got {shown(noise)}")
+    noise = None if noise is None else checked(noise)
+    if callback is not None and not callable(callback):
+        raise DtypeError(f"callback must be a callable callback(frame), got {shown(callback)}")
+    if not isinstance(cond or {}, Mapping):
+        raise DtypeError(f"cond must be a mapping from names to values, got {shown(cond)}")
+    if x_init is not None and prior != "standard":
+        raise ConfigError("x_init is the starting point, and so is a draw of prior: give one")
     key = seed_from(seed)
     dtype, device = placed(model, x_init, dtype, device)
     start = starting_point(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
@@ -320,7 +327,8 @@ class _Run:
             f"{self.sampler!r}: the samples are not finite after step {bad.step} of {self.rows}, "
             f"which ends at t = {bad.t:.6g}: {len(rows)} of {len(bad.x)} samples "
             f"({len(rows) / max(len(bad.x), 1):.1%}), first rows {rows[:5].tolist()}. The model's "
-            "output or the state overflowed; on_nonfinite='return' hands the samples back"
+            "output, the noise or the state overflowed; on_nonfinite='return' hands the samples "
+            "back"
         )
 
 

@@ -65,7 +65,13 @@ def placed(
         raise DtypeError(f"dtype must be a real floating torch.dtype, got {shown(dtype)}")
     if device is None:
         device = like.device if like is not None else "cpu"
-    return dtype, torch.device(device)
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError) as error:  # no such device, or not in torch
+        raise DeviceError(
+            f"device must be one that torch has here, got {shown(device)}: {error}"
+        ) from None
+    return dtype, place
 
 
 def starting_point(

@@ -62,6 +62,8 @@ class CoefficientSDE(LinearSDE):
             _log_alphas=torch.tensor(log_alphas[:-1], dtype=torch.float64),
             _vars=torch.tensor(variances[:-1], dtype=torch.float64),
         )
+        if variances[-1] == 0:
+            raise ConfigError("g2 must not be 0 everywhere: degenerate, no noise")
         self._check_start()
 
     def _cut(self) -> list[tuple[float, float, float]]:

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import choice, integer, nearest, number, shown
+from sdekit._check import MOST_STEPS, choice, integer, nearest, number, shown
 from sdekit._times import Time, as_time, entries
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
 from sdekit.sde.vp import VPSDE, VariancePreserving
@@ -165,7 +165,7 @@ class DDPM(VariancePreserving):
             DtypeError: n is not an int.
             TypeError: a field that the schedule does not have.
         """
-        n = integer("n", fields.pop("n", 1000), ge=1, error=ConfigError)
+        n = integer("n", fields.pop("n", 1000), ge=1, le=MOST_STEPS, error=ConfigError)
         schedule = choice("schedule", fields.pop("schedule", "linear"), SCHEDULES)
         ends: dict[str, Any] = {
             name: fields.pop(name) for name in ("t_min", "t_max") if name in fields

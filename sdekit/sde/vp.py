@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sdekit._catalogue import register
-from sdekit._check import integer, number
+from sdekit._check import MOST_STEPS, integer, number
 from sdekit._times import Time, check_order, scaled, schedule
 from sdekit.errors import ConfigError
 from sdekit.sde.base import LinearSDE
@@ -158,7 +158,7 @@ class VPSDE(_LinearBeta, VariancePreserving):
         """
         from sdekit.sde.ddpm import DDPM  # it needs VPSDE for the way back
 
-        n = integer("n", n, ge=1, error=ConfigError)
+        n = integer("n", n, ge=1, le=MOST_STEPS, error=ConfigError)
         if n <= self.beta_max:
             raise ConfigError(
                 f"n must be > beta_max = {self.beta_max:g}: every beta is < 1; got {n}"

@@ -229,11 +229,12 @@ def _load(
         has_ema = bool(meta["has_ema"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} lacks what a checkpoint holds: {error!r}") from error
-    skeleton = structure(path, config, parts["sde"], network, model)
+    skeleton = structure(path, config, parts["sde"], parts["model"], network, model)
     ema = parts["ema"] if has_ema else None
     for name, weights in (("weights", parts["model"]), ("averaged weights", ema)):
         if weights is not None:
-            check_fit(path, name, weights, skeleton.state_dict())
+            shapes = {key: tuple(held.shape) for key, held in skeleton.state_dict().items()}
+            check_fit(path, name, weights, shapes)
             bad = [key for key, value in weights.items() if not all_finite(value)]
             if bad:
                 warnings.warn(

@@ -124,8 +124,8 @@ class Run:
                     save.now(last=True)
                     raise stop.exception(f"stopped after step {self.step}; saved: {save.path}")
                 save.maybe()
-        if self.step > self.first:
-            save.now(last=True)
+            if self.step > self.first:
+                save.now(last=True)  # inside: it stores the network's own randomness
         if stop.received is not None:
             raise stop.exception(f"stopped after step {self.step}; saved: {save.path}")
         return TrainResult(

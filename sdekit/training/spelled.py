@@ -69,6 +69,7 @@ def structure(
     path: Path,
     config: Mapping[str, Any],
     table: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
     network: Callable[..., Tensor] | None,
     model: ScoreModel | None,
 ) -> ScoreModel:
@@ -85,6 +86,8 @@ def structure(
         if wrong:
             raise CheckpointError(f"{path}: {'; '.join(wrong)}", kind="incompatible")
         return copy.deepcopy(model)
+    if network is None and (wanted := _declared(config, len(weights))) is not None:
+        check_fit(path, "weights", weights, wanted)  # before anything of that size is made
     try:
         sde = _stored_sde(config, table)
         parametrization = make_one("parametrization", config["parametrization"], Parametrization)
@@ -111,16 +114,26 @@ def structure(
         ) from error
 
 
+def _declared(config: Mapping[str, Any], stored: int) -> dict[str, tuple[int, ...]] | None:
+    """The shapes that a network of the catalogue declares for its config, if it does."""
+    try:
+        network = config["network"]
+        shapes = catalogue("network")[network["name"]].cls.shapes  # type: ignore[attr-defined]
+        return {f"network.{k}": v for k, v in shapes(stored, **network["config"]).items()}
+    except Exception:  # it declares none, or `structure` will say what is wrong with it
+        return None
+
+
 def check_fit(
-    path: Path, what: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+    path: Path, what: str, given: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]]
 ) -> None:
     """Every key there, none besides, every shape right; else all that is wrong in one error."""
     wrong = [f"missing {key}" for key in wanted if key not in given]
     wrong += [f"unexpected {key}" for key in given if key not in wanted]
     wrong += [
-        f"{key} has shape {tuple(given[key].shape)}, the network has {tuple(wanted[key].shape)}"
+        f"{key} has shape {tuple(given[key].shape)}, the network has {wanted[key]}"
         for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
+        if key in given and tuple(given[key].shape) != wanted[key]
     ]
     if wrong:
         raise CheckpointError(

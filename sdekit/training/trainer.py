@@ -186,6 +186,7 @@ class Trainer:
             log = stack.enter_context(Log(folder and folder / "log.jsonl", run.step))
             show = stack.enter_context(_bar(progress, run.step, steps))
             stack.enter_context(_training(self.model))
+            stack.enter_context(torch.enable_grad())  # also where the caller has them off
             stop = stack.enter_context(Stop())
             return run.go(stop, save, log, log_every, show, callback)
 
