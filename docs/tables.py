@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdekit import catalogue
+from sdekit.cli.listing import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ["sde", "targets", "model", "objectives", "sampling", "training", "errors"]
@@ -71,11 +72,8 @@ def sdes() -> str:
 
 
 def sampler_claims(sampler: Any) -> list[str]:
-    """Order, calls a step, noise and choice of steps, as the sampler declares them."""
-    if "adaptive" in sampler.needs:
-        return ["adaptive", "adaptive", "no"]
-    order = "none" if sampler.order is None else str(sampler.order)
-    return [order, str(sampler.nfe_per_step), "yes" if "noise" in sampler.needs else "no"]
+    """Order, calls a step and noise, as the sampler declares them."""
+    return [*claims(sampler), "yes" if "noise" in sampler.needs else "no"]
 
 
 def samplers() -> str:

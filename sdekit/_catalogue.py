@@ -42,11 +42,10 @@ KINDS: Mapping[str, str] = {
 }
 _PLUGINS = "sdekit.plugins"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# of the module that defines the class: of no use beside its name alone
+_OWN_EQUATION = re.compile(r", eqs?\. \(\d+\)(?: (?:to|and) \(\d+\))?")
 
 T = TypeVar("T", bound=type)
-
-
-_OWN_EQUATION = re.compile(r", eqs?\. \(\d+\)(?: (?:to|and) \(\d+\))?")
 
 
 @dataclass(frozen=True)

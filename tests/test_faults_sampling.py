@@ -166,6 +166,8 @@ def test_other_arguments():
     refused(DtypeError, "noise", noise=3)
     refused(DtypeError, "callback", callback=3)
     refused(DtypeError, "cond", "[1]", cond=[1])
+    with pytest.raises(DtypeError, match="cond must be a mapping"):
+        iterate(MODEL, torch.zeros(3, 2), sampler="ddim", grid="uniform", cond=3)
     refused(ConfigError, "x_init", "prior", x_init=torch.zeros(3, 2), prior=MODEL.target)
     for device in ("foo", 3.4, "cuda:99"):
         refused(DeviceError, "device", str(device), device=device)

@@ -12,8 +12,9 @@ from sdekit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from sdekit._catalogue import Entry
+    from sdekit.sampling import Sampler
 
-__all__ = ["OPTIONS", "run"]
+__all__ = ["OPTIONS", "claims", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,11 @@ def _claims(thing: Any) -> list[str]:
     """What a sampler declares: its order, calls a step, needs; nothing for other kinds."""
     if not hasattr(thing, "needs"):
         return []
-    if "adaptive" in thing.needs:
-        return ["adaptive", "adaptive", ", ".join(sorted(thing.needs - {"adaptive"}))]
-    order = "none" if thing.order is None else str(thing.order)
-    return [order, str(thing.nfe_per_step), ", ".join(sorted(thing.needs)) or "nothing"]
+    return [*claims(thing), ", ".join(sorted(thing.needs - {"adaptive"})) or "nothing"]
+
+
+def claims(sampler: Sampler) -> tuple[str, str]:
+    """The order and the calls a step that a sampler declares; the docs' tables say the same."""
+    if "adaptive" in sampler.needs:
+        return "adaptive", "adaptive"
+    return "none" if sampler.order is None else str(sampler.order), str(sampler.nfe_per_step)

@@ -6,6 +6,7 @@ arXiv:2006.10739 and the score networks of arXiv:2011.13456.
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise
 from typing import Any
@@ -79,27 +80,22 @@ class MLP(nn.Module):
         return [dim + 1 + 2 * frequencies, *[width] * depth, dim]
 
     @classmethod
-    def shapes(
-        cls,
-        stored: int,
-        *,
-        dim: int = 2,
-        width: int = 128,
-        depth: int = 3,
-        frequencies: int = 16,
-        bandwidth: float = 1.0,
-        seed: int = 0,
-    ) -> dict[str, tuple[int, ...]]:
-        """The shapes of the weights that the constructor would make of the same arguments.
+    def shapes(cls, stored: int, **config: Any) -> dict[str, tuple[int, ...]]:
+        """The shapes of the weights that the constructor would make of `config`.
 
         Nothing is built, and not many more than `stored` shapes are listed: what a checkpoint asks
         for can be compared with what it holds, whatever the size.
         """
-        shapes: dict[str, tuple[int, ...]] = {"w": (frequencies,)}
-        widths = cls._widths(dim, width, min(integer("depth", depth, ge=1), stored), frequencies)
+        given = inspect.signature(cls).bind(**config)
+        given.apply_defaults()
+        dim, width, depth, count = (
+            given.arguments[name] for name in ("dim", "width", "depth", "frequencies")
+        )
+        shapes: dict[str, tuple[int, ...]] = {"w": (count,)}
+        widths = cls._widths(dim, width, min(integer("depth", depth, ge=1), stored), count)
         for k, (fan_in, fan_out) in enumerate(pairwise(widths)):
-            shapes |= {f"layers.{2 * k}.weight": (fan_out, fan_in)}
-            shapes |= {f"layers.{2 * k}.bias": (fan_out,)}
+            shapes[f"layers.{2 * k}.weight"] = (fan_out, fan_in)
+            shapes[f"layers.{2 * k}.bias"] = (fan_out,)
         return shapes
 
     @classmethod

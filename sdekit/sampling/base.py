@@ -224,10 +224,8 @@ class Sampler(Checked, ABC):
         """
         plan = plan_for(self, model.sde, model.parametrization, grid)
         model.prepare(x, plan)
-        if after is None:
-            yield (first := Frame(x, float(plan.grid[0]), 0, model.nfe, None))
-        else:
-            yield (first := after)
+        first = after or Frame(x, float(plan.grid[0]), 0, model.nfe, None)
+        yield first
         x, state, done, step = first.x, first.state, first.step, self.step
         del first, after  # the start is as large as a state, and nothing needs it any more
         rows = range(done + 1, len(plan.rows) + 1)

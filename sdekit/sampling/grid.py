@@ -198,12 +198,7 @@ def resolve_grid(grid: object, sde: LinearSDE, steps: object = None) -> Tensor:
         TimeError: a tensor that is not strictly decreasing inside [t_min, t_max]; the index is
             named.
     """
-    wanted = None if steps is None else integer("steps", steps, ge=1)
-    if wanted and wanted > MOST_STEPS:
-        raise ConfigError(
-            f"steps={wanted} needs a plan of about {wanted / 1e6:.0f} GB; "
-            f"at most {MOST_STEPS} are allowed"
-        )
+    wanted = None if steps is None else integer("steps", steps, ge=1, le=MOST_STEPS)
     if isinstance(grid, Tensor):
         times = _checked_times(grid, sde)
         if wanted and wanted != len(times) - 1:

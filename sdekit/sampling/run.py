@@ -29,6 +29,7 @@ from sdekit.sampling.noise import KeyedNoise, Noise, checked, seed_from
 from sdekit.sampling.plan import plan_for
 from sdekit.sampling.setup import (
     checked_shape,
+    conditions,
     evaluating,
     placed,
     progress_bar,
@@ -101,7 +102,9 @@ def iterate(
     method: Sampler = make_one("sampler", sampler, Sampler)
     times = resolve_grid(grid, sde_of(model), steps)
     source = checked(noise) if callable(noise) else KeyedNoise(seed_from(noise))
-    return method.frames(CountedModel(model, cond=cond), samples("x", x), times, source)
+    return method.frames(
+        CountedModel(model, cond=conditions(cond)), samples("x", x), times, source
+    )
 
 
 def sample(
@@ -192,10 +195,7 @@ def sample(
     noise = None if noise is None else checked(noise)
     if callback is not None and not callable(callback):
         raise DtypeError(f"callback must be a callable callback(frame), got {shown(callback)}")
-    if not isinstance(cond or {}, Mapping):
-        raise DtypeError(f"cond must be a mapping from names to values, got {shown(cond)}")
-    if x_init is not None and prior != "standard":
-        raise ConfigError("x_init is the starting point, and so is a draw of prior: give one")
+    cond = conditions(cond)
     key = seed_from(seed)
     dtype, device = placed(model, x_init, dtype, device)
     start = starting_point(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
@@ -212,9 +212,7 @@ def sample(
             # without a noise of the user's own, the run goes on with the stream of its start
             own = noise is not None and seed is not None
             begin = partial(start, low, high, KeyedNoise(key, first=low) if own else source)
-            counted = CountedModel(
-                model, cond=sliced(cond or {}, low, high, shape[0]), max_nfe=max_nfe
-            )
+            counted = CountedModel(model, cond=sliced(cond, low, high, shape[0]), max_nfe=max_nfe)
             states = None if trajectory is None else trajectory[:, low:high]
             parts.append(run.chunk(counted, begin, source, states, tick))
     if not parts:

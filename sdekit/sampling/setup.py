@@ -19,6 +19,7 @@ from sdekit.targets import Target
 
 __all__ = [
     "checked_shape",
+    "conditions",
     "evaluating",
     "placed",
     "progress_bar",
@@ -89,6 +90,8 @@ def starting_point(
     A function, because a run that may forget its start needs one tensor less.
     """
     if x_init is not None:
+        if prior != "standard":
+            raise ConfigError("x_init is the starting point, and so is a draw of prior: give one")
         if floating("x_init", x_init).shape != shape:
             raise ShapeError(f"x_init must have shape {shape}, got {tuple(x_init.shape)}")
         if x_init.device != device:
@@ -120,6 +123,13 @@ def _drawn(prior: Target, n: int, key: int) -> Tensor:
         generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
         blocks.append(prior.sample(_BLOCK, generator=generator))
     return torch.cat(blocks)[:n]
+
+
+def conditions(cond: object) -> Mapping[str, Any]:
+    """The conditions of a run as a mapping, empty for None."""
+    if not isinstance(cond, Mapping | None):
+        raise DtypeError(f"cond must be a mapping from names to values, got {shown(cond)}")
+    return cond or {}
 
 
 def sliced(cond: Mapping[str, Any], low: int, high: int, n: int) -> dict[str, Any]:
