@@ -39,6 +39,7 @@ class Sample(Common):
       sdekit sample runs/vp --out vp.npz
       sdekit sample runs/vp --sampler heun --grid karras --steps 20 --out vp20.npz
       sdekit sample runs/vp --sampler "ddim(eta=0.5)" --n 2000 --out ddim.npz
+      sdekit sample runs/chain --prior matched --out chain.npz
     """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -51,6 +52,9 @@ class Sample(Common):
     """steps of the grid; by default 200, or all of a shorter chain"""
     grid: str = "uniform"
     """where the steps are: a name of `sdekit list grids`"""
+    prior: str = "standard"
+    """what a run starts from: standard (the SDE's own normal law) or matched (the normal law with
+    the mean and covariance that the data have there; they are in the checkpoint)"""
     n: Int = 10_000
     """how many samples"""
 
@@ -61,7 +65,7 @@ OPTIONS = Sample
 def run(options: Sample, terminal: Terminal) -> int:
     """Sample; returns the exit code."""
     from sdekit._catalogue import make_one
-    from sdekit._check import integer
+    from sdekit._check import choice, integer
     from sdekit.cli.device import device_of
     from sdekit.sampling import Grid, Sampler, sample
     from sdekit.sampling.grid import resolve_grid
@@ -69,6 +73,7 @@ def run(options: Sample, terminal: Terminal) -> int:
     integer("--n", options.n, ge=1)
     if options.steps is not None:
         integer("--steps", options.steps, ge=1)
+    choice("--prior", options.prior, ("standard", "matched"))
     sampler: Sampler = make_one("sampler", options.sampler, Sampler)
     grid: Grid = make_one("grid", options.grid, Grid)
     device = device_of(options.device)
@@ -90,14 +95,14 @@ def run(options: Sample, terminal: Terminal) -> int:
 
         result = sample(
             model, (options.n, *shape), sampler=sampler, steps=steps, grid=grid, seed=options.seed,
-            device=device, chunk=_CHUNK, callback=tick,
+            prior=options.prior, device=device, chunk=_CHUNK, callback=tick,
         )  # fmt: skip
     x = result.x.cpu()
     target = _target(found)
     meta = {
         "checkpoint": str(found.path), "step": found.step, "sde": repr(model.sde),
         "sampler": repr(sampler), "grid": repr(grid), "steps": steps, "n": options.n,
-        "seed": options.seed, "nfe": result.nfe,
+        "prior": options.prior, "seed": options.seed, "nfe": result.nfe,
     }  # fmt: skip
     terminal.say(
         f"{options.n} samples by {sampler!r} on {model.sde!r}: {len(result.grid) - 1} steps, "

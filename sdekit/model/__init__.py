@@ -1,6 +1,7 @@
 """From a network, or a known law, to a prediction of the score at every time."""
 
 from sdekit.model.exact import ExactScore
+from sdekit.model.moments import Moments
 from sdekit.model.networks import MLP
 from sdekit.model.parametrization import Parametrization, convert
 from sdekit.model.prediction import Prediction, Predictor
@@ -10,6 +11,7 @@ __all__ = [
     "MLP",
     "TIME_INPUTS",
     "ExactScore",
+    "Moments",
     "Parametrization",
     "Prediction",
     "Predictor",

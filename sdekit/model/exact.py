@@ -8,6 +8,7 @@ and check of sdekit can be run on it, so that what remains is the method's own e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from sdekit._check import samples, shown
 from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import DtypeError, ShapeError
+from sdekit.model.moments import Moments
 from sdekit.model.parametrization import Score
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
 from sdekit.sde.base import LinearSDE
@@ -58,6 +60,11 @@ class ExactScore:
     def __repr__(self) -> str:
         """The two parts."""
         return f"ExactScore({self.target!r}, {self.sde!r})"
+
+    @cached_property
+    def moments(self) -> Moments:
+        """The target's mean and covariance, found when they are first asked for."""
+        return Moments.of(self.target)
 
     def at(self, t: float) -> ExactTarget:
         """The law of x_t."""

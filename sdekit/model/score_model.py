@@ -24,6 +24,7 @@ from sdekit._catalogue import make_one
 from sdekit._check import choice, finite, floating, shown
 from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
+from sdekit.model.moments import Moments
 from sdekit.model.parametrization import Parametrization
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
 from sdekit.sde.base import LinearSDE
@@ -76,10 +77,12 @@ class ScoreModel(nn.Module):
         parametrization: what the output predicts: eps, x0, score, v, flow, or edm(sigma_data=...),
             which also scales the input.
         time_input: a name of the table above, or a callable (sde, t) -> tensor of the shape of t.
+        moments: the mean and covariance of the data, for `sample(..., prior="matched")`. The
+            attribute may be set later, and `Trainer.fit` sets it where it is None.
 
     Raises:
         ConfigError: an unknown name, or `index` on a process without indices.
-        DtypeError: the network is not callable, or sde is no LinearSDE.
+        DtypeError: the network is not callable, sde is no LinearSDE, or moments no Moments.
 
     Reference: arXiv:2011.13456, section 3.3; arXiv:2206.00364, section 5.
 
@@ -99,6 +102,7 @@ class ScoreModel(nn.Module):
         *,
         parametrization: str | Parametrization = "eps",
         time_input: str | TimeInput = "t",
+        moments: Moments | None = None,
     ) -> None:
         super().__init__()
         if not callable(network):
@@ -109,12 +113,15 @@ class ScoreModel(nn.Module):
             choice("time_input", time_input, TIME_INPUTS)
         if time_input == "index" and "ddpm" not in sde.kinds:
             raise ConfigError(f"time_input='index' needs a chain with indices, got sde={sde!r}")
+        if not isinstance(moments, Moments | None):
+            raise DtypeError(f"moments must be a Moments or None, got {shown(moments)}")
         self.network = network
         self.sde = sde
         self.parametrization: Parametrization = make_one(
             "parametrization", parametrization, Parametrization
         )
         self.time_input = time_input
+        self.moments = moments
 
     def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""

@@ -2,8 +2,10 @@
 
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
+from sdekit.sampling.brownian import Brownian
 from sdekit.sampling.ddim import DDIM
 from sdekit.sampling.euler import EulerMaruyama, ReverseDiffusion
+from sdekit.sampling.exponential import ExponentialEuler
 from sdekit.sampling.grid import (
     DDPMLeading,
     DDPMLinspace,
@@ -25,12 +27,14 @@ __all__ = [
     "DDIM",
     "Ancestral",
     "AnnealedLangevin",
+    "Brownian",
     "Corrector",
     "CountedModel",
     "DDPMLeading",
     "DDPMLinspace",
     "DDPMTrailing",
     "EulerMaruyama",
+    "ExponentialEuler",
     "Frame",
     "Grid",
     "Heun",

@@ -142,8 +142,9 @@ def sample(
         noise: a callable noise(x) -> standard normal like x instead. It also draws the starting
             point, unless a seed or x_init is given.
         x_init: the starting point [(n, *dims)]; by default a draw of the prior.
-        prior: "standard", the SDE's own N(0, prior_std^2 I), or a target: the law of x at grid[0].
-            Not together with x_init.
+        prior: the law of x at grid[0]. "standard": the SDE's own N(0, prior_std^2 I); "matched":
+            N(alpha m, alpha^2 C + sigma^2 I) with the data's mean m and covariance C, which are
+            the model's `moments`; or a target. Not together with x_init.
         denoise: end with one noiseless step to the model's x_0 (nothing where the run ends at var
             = 0).
         cond: conditions for the model; tensors with n rows are cut along with the chunks.
@@ -161,7 +162,8 @@ def sample(
         A `SampleResult`.
 
     Raises:
-        ConfigError: an unknown name, a number out of range, a sampler that does not serve the SDE.
+        ConfigError: an unknown name, a number out of range, a sampler that does not serve the SDE,
+            prior="matched" for a model without moments.
         DtypeError, ShapeError, DeviceError: of an argument, naming it.
         TimeError: a grid that is not strictly decreasing inside [t_min, t_max].
         ModelError: the model raised, returned no tensor, or changed its input (which cannot be
@@ -198,7 +200,7 @@ def sample(
     cond = conditions(cond)
     key = seed_from(seed)
     dtype, device = placed(model, x_init, dtype, device)
-    start = starting_point(sde, shape, x_init, prior, float(times[0]), key, dtype, device)
+    start = starting_point(model, shape, x_init, prior, float(times[0]), key, dtype, device)
     run = _Run(model, method, times, denoise, on_nonfinite, callback, keep)
     trajectory = None
     if run.kept:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdekit._check import finite, floating, integer, shown
+from sdekit._check import choice, finite, floating, integer, shown
 from sdekit.errors import ConfigError, DeviceError, DtypeError, ModelError, ShapeError
-from sdekit.model.prediction import Predictor
+from sdekit.model import Moments, Predictor
 from sdekit.sampling.noise import Noise
 from sdekit.sde.base import LinearSDE
 from sdekit.targets import Target
@@ -25,6 +25,7 @@ __all__ = [
     "progress_bar",
     "sde_of",
     "sliced",
+    "starting_law",
     "starting_point",
 ]
 
@@ -75,8 +76,62 @@ def placed(
     return dtype, place
 
 
+def starting_law(
+    model: Predictor, prior: str | Target, t: float, shape: tuple[int, ...]
+) -> Moments | Target:
+    """The law that a run which begins at t starts from.
+
+    "standard" is the SDE's own N(0, prior_std(t)^2 I); "matched" has the moments of x_t,
+    N(alpha_t m, alpha_t^2 C + sigma_t^2 I) with the data's m and C, the model's `moments`; a
+    target is itself.
+
+    Args:
+        model: the predictor.
+        prior: "standard", "matched", or a target.
+        t: the first time of the run.
+        shape: of a sample, (*dims).
+
+    Raises:
+        ConfigError: an unknown name, or "matched" for a model without moments.
+        DtypeError: prior is neither a name nor a target, or the model's moments are no `Moments`.
+        ShapeError: the target or the moments belong to samples of another shape.
+
+    Example:
+        >>> from sdekit import ExactScore, FlowSDE, Gaussian
+        >>> model = ExactScore(Gaussian([2.0, 0.0], [[4.0, 0.0], [0.0, 1.0]]), FlowSDE())
+        >>> law = starting_law(model, "matched", 0.5, (2,))  # alpha = sigma = 0.5
+        >>> law.mean.tolist(), law.cov.diagonal().tolist()
+        ([1.0, 0.0], [1.25, 0.5])
+    """
+    if isinstance(prior, Target):
+        if tuple(prior.shape) != shape:
+            raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape}")
+        return prior
+    if not isinstance(prior, str):
+        raise DtypeError(
+            "prior must be 'standard', 'matched' or a Target (such as GaussianMixture), "
+            f"got {shown(prior)}"
+        )
+    if choice("prior", prior, ("standard", "matched")) == "standard":
+        return Moments.isotropic(shape, model.sde.prior_std(t) ** 2)
+    moments = getattr(model, "moments", None)
+    if moments is None:
+        raise ConfigError(
+            "prior='matched' needs the data's mean and covariance, and the model has none: set "
+            "model.moments = Moments.of(data) (sdekit.model), as Trainer.fit does, or take "
+            "prior='standard'"
+        )
+    if not isinstance(moments, Moments):
+        raise DtypeError(f"prior='matched': model.moments must be Moments, got {shown(moments)}")
+    if moments.shape != shape:
+        raise ShapeError(
+            f"prior='matched': model.moments are of samples {moments.shape}, these are {shape}"
+        )
+    return moments.perturbed(float(model.sde.alpha(t)), float(model.sde.var(t)))
+
+
 def starting_point(
-    sde: LinearSDE,
+    model: Predictor,
     shape: tuple[int, ...],
     x_init: Tensor | None,
     prior: str | Target,
@@ -98,21 +153,16 @@ def starting_point(
             raise DeviceError(f"x_init is on {x_init.device}, device={device}; move one of them")
         given = finite("x_init", x_init).to(dtype)
         return lambda low, high, noise: given[low:high]
-    if isinstance(prior, Target):
-        if tuple(prior.shape) != shape[1:]:
-            raise ShapeError(f"prior has shape {tuple(prior.shape)}, the samples {shape[1:]}")
-        drawn = _drawn(prior, shape[0], key).to(device, dtype)
+    law = starting_law(model, prior, t, shape[1:])
+    if isinstance(law, Target):
+        drawn = _drawn(law, shape[0], key).to(device, dtype)
         return lambda low, high, noise: drawn[low:high]
-    if prior != "standard":
-        raise (ConfigError if isinstance(prior, str) else DtypeError)(
-            f"prior must be 'standard' or a Target (such as GaussianMixture), got {shown(prior)}"
-        )
 
-    def standard(low: int, high: int, noise: Noise) -> Tensor:
+    def begin(low: int, high: int, noise: Noise) -> Tensor:
         like = torch.empty((high - low, *shape[1:]), dtype=dtype, device=device)
-        return noise(like) * sde.prior_std(t)
+        return law.colored(noise(like))
 
-    return standard
+    return begin
 
 
 def _drawn(prior: Target, n: int, key: int) -> Tensor:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from sdekit import __version__
 from sdekit._check import integer, shown
-from sdekit.errors import CheckpointError, DtypeError
-from sdekit.model import ScoreModel
+from sdekit.errors import CheckpointError, DtypeError, SdekitError
+from sdekit.model import Moments, ScoreModel
 from sdekit.training import files
 from sdekit.training.format import decode, encode
 from sdekit.training.spelled import all_finite, check_fit, spelled, structure
@@ -44,6 +44,8 @@ class Checkpoint:
         weights: the model's state dict as trained.
         ema_weights: its moving average, where one was kept.
         state: what a resumed run needs: optimizer, generators, trainer.
+        moments: the mean and covariance of the data, which the models have too; None where none
+            were stored.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     ema_weights: Mapping[str, Tensor] | None
     state: Mapping[str, Any]
+    moments: Moments | None
     _structure: ScoreModel = field(repr=False)
 
     @property
@@ -90,7 +93,7 @@ def save_checkpoint(
 
     Args:
         path: the file, or an existing run folder, where the file gets the name of its step.
-        model: the model.
+        model: the model; its moments are stored with it.
         step: the number of training steps behind it.
         ema: the same model with averaged weights.
         optimizer: its state is stored for a resumed run.
@@ -141,6 +144,10 @@ def save_checkpoint(
     config["objective"] = None if objective is None else repr(objective)
     config["data"] = data if isinstance(data, str | Mapping | None) else repr(data)
     config["trainer"] = dict(trainer or {})
+    moments = None
+    if model.moments is not None:
+        parts, moments = model.moments.state()
+        tensors |= {f"moments/{name}": value for name, value in parts.items()}
     groups, plain = _take_optimizer(optimizer, tensors)
     for name, generator in (generators or {}).items():
         given = generator.get_state() if isinstance(generator, torch.Generator) else generator
@@ -149,6 +156,7 @@ def save_checkpoint(
         "step": step,
         "has_ema": ema is not None,
         "config": config,
+        "moments": moments,
         "optimizer": {"groups": groups, "plain": plain} if optimizer is not None else None,
         "state": dict(state or {}),
         "made_by": {
@@ -216,6 +224,7 @@ def _load(
         "model": {},
         "ema": {},
         "generator": {},
+        "moments": {},
         "optimizer": {},
         "sde": {},
     }
@@ -229,7 +238,10 @@ def _load(
         has_ema = bool(meta["has_ema"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} lacks what a checkpoint holds: {error!r}") from error
+    moments = _moments(path, parts["moments"], meta.get("moments"))
     skeleton = structure(path, config, parts["sde"], parts["model"], network, model)
+    if moments is not None:
+        skeleton.moments = moments
     ema = parts["ema"] if has_ema else None
     for name, weights in (("weights", parts["model"]), ("averaged weights", ema)):
         if weights is not None:
@@ -242,7 +254,17 @@ def _load(
                     RuntimeWarning,
                     stacklevel=3,
                 )
-    return Checkpoint(path, step, config, parts["model"], ema, state, skeleton)
+    return Checkpoint(path, step, config, parts["model"], ema, state, moments, skeleton)
+
+
+def _moments(path: Path, tensors: Mapping[str, Tensor], meta: Any) -> Moments | None:
+    """The stored moments, every part compared with the others; None in files without any."""
+    if meta is None and not tensors:
+        return None
+    try:
+        return Moments.from_state(tensors, meta)
+    except SdekitError as error:
+        raise CheckpointError(f"{path}: the moments of the data are damaged: {error}") from error
 
 
 # the optimizer --------------------------------------------------------------------------------

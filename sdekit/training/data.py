@@ -6,6 +6,9 @@ uninterrupted run draws, and nothing of the order has to be stored.
 
 A tensor is passed through in epochs: the rows of step k are places k B to (k + 1) B of a stream of
 permutations, so that no row is left out. A target is sampled anew at each step.
+
+A source also knows the mean and covariance of its data. An iterable of batches may not be read
+twice: there they are those of the first batches that training took, 2^14 samples or 2^24 numbers.
 """
 
 from __future__ import annotations
@@ -22,12 +25,15 @@ from torch import Tensor
 
 from sdekit._check import shown
 from sdekit.errors import DataError, DtypeError
+from sdekit.model import Moments
 from sdekit.targets import Target
 
 __all__ = ["Source", "keyed", "source"]
 
 _BLOCK = 2**17  # numbers drawn at once: enough to hide what a call costs, 1 MB in float64
 _MOST = 64  # steps in a block at most
+_FIRST = 2**14  # samples of a stream that give its moments,
+_FIRST_NUMBERS = 2**24  # or fewer: 64 MB in float32
 
 
 def keyed(
@@ -55,6 +61,10 @@ class Source(ABC):
     @abstractmethod
     def rows(self, index: int) -> Tensor:
         """The rows of the steps of block `index` [(block batch_size, *dims)], on the CPU."""
+
+    @abstractmethod
+    def moments(self) -> Moments | None:
+        """The mean and covariance of the data; None as long as nothing is known of them."""
 
     def _sized(self, numbers_a_row: int) -> int:
         return max(1, min(_MOST, _BLOCK // max(1, self.batch_size * numbers_a_row)))
@@ -109,6 +119,9 @@ class _Rows(Source):
             order = torch.cat([order, self._permutation(epoch + 1)[: count - len(order)]])
         return self.x[order]
 
+    def moments(self) -> Moments:
+        return Moments.of(self.x)
+
 
 class _Fresh(Source):
     """New samples of a target at every step."""
@@ -124,6 +137,9 @@ class _Fresh(Source):
             self.block * self.batch_size, generator=keyed(self.seed, "data", index)
         )
 
+    def moments(self) -> Moments:
+        return Moments.of(self.target)
+
 
 class _Batches(Source):
     """Whatever yields batches; begun again when it ends."""
@@ -136,6 +152,9 @@ class _Batches(Source):
         self.description = {"iterable": type(batches).__qualname__}
         self._iterator: Iterator[Any] | None = None
         self._dims: tuple[int, ...] | None = None
+        self._first: list[Tensor] = []  # copies: whoever yields a batch may use its memory again
+        self._wanted = _FIRST  # samples still to come
+        self._moments: Moments | None = None
 
     def rows(self, index: int) -> Tensor:
         try:
@@ -160,13 +179,26 @@ class _Batches(Source):
         dims = tuple(batch.shape[1:])
         if self._dims is not None and dims != self._dims:
             raise DataError(f"batch {index} of data has samples {dims}, earlier ones {self._dims}")
+        if self._dims is None:
+            self._wanted = max(1, min(_FIRST, _FIRST_NUMBERS * len(batch) // batch.numel()))
         self._dims = dims
         if not bool(batch.isfinite().all()):
             bad = ~batch.isfinite().reshape(len(batch), -1).all(dim=1)
             rows = bad.nonzero().flatten()[:5].tolist()
             raise DataError(f"batch {index} of data holds NaN or infinity, first rows: {rows}")
         self.batch_size = len(batch)
+        if self._wanted:
+            self._first.append(batch[: self._wanted].to("cpu", copy=True))
+            self._wanted -= len(self._first[-1])
+            self._moments = None
         return batch
+
+    def moments(self) -> Moments | None:
+        if self._moments is None and self._first:
+            self._moments = Moments.of(torch.cat(self._first))
+            if not self._wanted:
+                self._first.clear()
+        return self._moments
 
     def _next(self, index: int) -> Any:
         end = object()

@@ -30,7 +30,7 @@ from sdekit.errors import CheckpointError
 
 __all__ = ["FORMAT", "decode", "encode"]
 
-FORMAT = 1  # the version of the layout that this code writes
+FORMAT = 2  # the version of the layout that this code writes; 1 had no moments of the data
 _NAME = "sdekit"
 _BLANK = "0" * 64
 _START = rb"{\"sha256\":\""  # of the text, as it stands in the header: JSON inside JSON
@@ -118,6 +118,8 @@ def decode(data: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = safetensors.torch.load(data)
         for key, (dtype, shape) in content["empty"].items():
+            if math.prod(shape):  # memory for it would be asked for before anything is compared
+                raise ValueError(f"{shown(key)} of shape {shown(shape)} is not empty")
             tensors[key] = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
         meta = dict(content["content"])
     except Exception as error:  # whatever a valid digest over invalid content leads to

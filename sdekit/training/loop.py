@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sdekit.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, SdekitError
-from sdekit.model import ScoreModel
+from sdekit.model import Moments, ScoreModel
 from sdekit.objectives.base import clean_samples
 from sdekit.training import files
 from sdekit.training.average import Average
@@ -84,6 +84,7 @@ class Run:
         self._device = self.parameters[0].device
         self._dtype = self.parameters[0].dtype
         self._rng: Tensor | None = None  # the network's own randomness, inside a resumed block
+        self._measures = False  # whether the model's moments come from this run's data
 
     # the loop ---------------------------------------------------------------------------------
 
@@ -128,6 +129,7 @@ class Run:
                 save.now(last=True)  # inside: it stores the network's own randomness
         if stop.received is not None:
             raise stop.exception(f"stopped after step {self.step}; saved: {save.path}")
+        self.measure()
         return TrainResult(
             model=self.average.model if self.average else self.model,
             losses=losses,
@@ -236,10 +238,27 @@ class Run:
         else:
             torch.set_rng_state(state)
 
+    # the moments of the data ------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Give the model and its average the data's mean and covariance, but none where it has.
+
+        Those of a stream are known, and better known, as its batches come.
+        """
+        self._measures = self._measures or self.model.moments is None
+        if self._measures:
+            self._set_moments(self.batches.moments())
+
+    def _set_moments(self, moments: Moments | None) -> None:
+        self.model.moments = moments
+        if self.average is not None:
+            self.average.model.moments = moments
+
     # saving and resuming ----------------------------------------------------------------------
 
     def save(self, folder: Path) -> Path:
         """Write the checkpoint of this step."""
+        self.measure()
         return save_checkpoint(
             folder / files.name_of_step(self.step),
             self.model,
@@ -289,6 +308,8 @@ class Run:
         if self.average is not None:
             weights = found.weights if found.ema_weights is None else found.ema_weights
             self.average.restore(weights, found.state["averaged"])
+        if found.moments is not None:
+            self._set_moments(found.moments)
         self.step = self.first = found.step
         self.skipped = found.state["skipped"]
         if self.step % self.batches.block:

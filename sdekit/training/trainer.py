@@ -131,6 +131,11 @@ class Trainer:
     ) -> TrainResult:
         """Train up to a number of steps.
 
+        A model without `moments` gets those of the data: all of a tensor, a target's own, or the
+        first batches of an iterable (2^14 samples), which are known when a checkpoint is written
+        and at the end. They are stored in checkpoints, and a resumed run keeps the stored ones.
+        For new data set `model.moments = None`.
+
         Args:
             data: a tensor of samples (n, *dims), a target (fresh samples at every step), or an
                 iterable of batches.
@@ -181,6 +186,7 @@ class Trainer:
                         "resume=True continues it, or take another folder"
                     )
                 run.restore(load_checkpoint(folder, model=self.model), override, inexact_resume)
+            run.measure()
             self.ema_model = run.average.model if run.average else None
             save = Saving(run, folder, every, keep, on_save_error)
             log = stack.enter_context(Log(folder and folder / "log.jsonl", run.step))
