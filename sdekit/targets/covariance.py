@@ -107,6 +107,29 @@ class Covariances:
         return cls._of_matrices(array, label)
 
     @classmethod
+    def of_spectrum(cls, values: np.ndarray, vectors: np.ndarray | None, d: int) -> Covariances:
+        """One covariance in d dimensions with these eigenvalues [(d,)] and eigenvectors.
+
+        Raises:
+            ShapeError: another shape.
+            ConfigError: a negative eigenvalue, or eigenvectors that are not orthonormal.
+        """
+        if values.shape != (d,):
+            raise ShapeError(f"variances must be ({d},) for a mean of {d}, got {values.shape}")
+        for i in np.flatnonzero(values < 0).tolist():
+            raise ConfigError(f"variances[{i}] must be >= 0, got {values[i]:g}")
+        if vectors is None:
+            alike = bool((values == values[0]).all())
+            return cls(values[None, :1] if alike else values[None], None, None, d)
+        if vectors.shape != (d, d):
+            raise ShapeError(f"vectors must be ({d}, {d}), got {vectors.shape}")
+        skew = float(np.abs(vectors.T @ vectors - np.eye(d)).max())
+        if skew > _ROUNDING:
+            raise ConfigError(f"vectors must be orthonormal, got a product {skew:g} away from I")
+        given = (vectors * values) @ vectors.T
+        return cls(values[None], vectors[None], (given + given.T)[None] / 2, d)
+
+    @classmethod
     def _of_matrices(cls, matrices: np.ndarray, label: Callable[[int], str]) -> Covariances:
         d = matrices.shape[-1]
         largest = np.abs(matrices).max(axis=(1, 2))

@@ -98,6 +98,47 @@ class Gaussian(ClosedForm):
             cls([0.5], 2.0),
         ]
 
+    @classmethod
+    def from_spectrum(
+        cls, mean: Tensor, variances: Tensor, vectors: Tensor | None = None
+    ) -> Gaussian:
+        """N(mean, Q diag(variances) Q^T), without a matrix where Q is the identity.
+
+        Args:
+            mean: the mean [(d,)].
+            variances: the eigenvalues of the covariance [(d,)], >= 0.
+            vectors: Q, orthonormal columns [(d, d)]; None: the coordinates are independent.
+
+        Raises:
+            ShapeError: and DtypeError, as for the class.
+            ConfigError: a variance is negative or a value not finite, or Q is not orthonormal.
+
+        Example:
+            >>> law = Gaussian.from_spectrum(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]))
+            >>> law.cov.diagonal().tolist()
+            [1.0, 2.0, 3.0]
+        """
+        law = object.__new__(cls)
+        centre = parameter("mean", mean, ("", "(d,)"))
+        spread = Covariances.of_spectrum(
+            parameter("variances", variances, ("", f"({len(centre)},)")),
+            None if vectors is None else parameter("vectors", vectors, ("", "", "(d, d)")),
+            len(centre),
+        )
+        law._set(_dtype=own_dtype(mean, variances, vectors))
+        law._fill(centre, spread)
+        return law
+
+    @property
+    def spectrum(self) -> tuple[Tensor, Tensor | None]:
+        """The eigenvalues [(d,)] of the covariance and its eigenvectors in columns [(d, d)].
+
+        The eigenvectors are None where the coordinates are independent: they are then the axes.
+        """
+        values = np.broadcast_to(self._cov.values[0], (self._cov.dim,))
+        vectors = self._cov.vectors
+        return torch.tensor(values), None if vectors is None else torch.tensor(vectors[0])
+
     @property
     def mean(self) -> Tensor:
         """The mean [(d,)], float64."""
