@@ -189,7 +189,7 @@ def test_an_affine_network():
      "probability_flow(solver='scipy:RK45')"],
 )  # fmt: skip
 def test_steps_that_depend_on_the_sample_are_refused(sampler):
-    with pytest.raises(NotAffine, match="superposition fails by [0-9.e-]+ of the output"):
+    with pytest.raises(NotAffine, match=r"superposition fails by [0-9.e-]+ of the output"):
         output_law(sampler, ExactScore(spectrum(), VPSDE()), steps=5)
 
 

@@ -6,6 +6,7 @@ symmetry, invariance under rotations, Pinsker's inequality.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import mpmath
@@ -103,7 +104,7 @@ def test_total_variation_on_a_line(shift, a, b):
     edges = [-30.0, -3.0, -1.0, -0.3, 0.0, 0.3, 1.0, 3.0, 30.0]
     true = sum(
         integrate.quad(lambda x: abs(p.pdf(x) - q.pdf(x)), low, high, limit=200)[0]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in itertools.pairwise(edges)
     )
     found = total_variation(Gaussian(f64([shift]), a), Gaussian(f64([0.0]), b))
     assert found == pytest.approx(true / 2, abs=1e-7)

@@ -80,7 +80,8 @@ def _mapped(start: Law1D, of: Map, *, thin: int = 1) -> Law1D:
         raise NonFiniteError("the sampler's map leaves the finite numbers: its output has no law")
     slope = np.abs(of(x)[1])
     pdf = start.density(x) / np.where(slope > 0, slope, np.inf)
-    return _tabulated(y, start.distribution(x), pdf)
+    seen = start.density(x) > 1e-6 * start.pdf.max()
+    return _tabulated(y, start.distribution(x), pdf, start.narrowest * float(slope[seen].min()))
 
 
 def _width(y: Array, cdf: Array) -> float:
@@ -89,14 +90,14 @@ def _width(y: Array, cdf: Array) -> float:
     return float(seen.max() - seen.min()) if len(seen) else 1.0
 
 
-def _tabulated(y: Array, cdf: Array, pdf: Array) -> Law1D:
+def _tabulated(y: Array, cdf: Array, pdf: Array, narrowest: float) -> Law1D:
     """The law whose mass between two nodes lies between their images y."""
     rise = np.diff(y)
     if (rise <= 0).all():
         y, cdf, pdf, rise = y[::-1], 1 - cdf[::-1], pdf[::-1], -rise[::-1]
     if (rise >= 0).all():
         kept = np.append(True, rise > 0)
-        return Law1D(y[kept], cdf[kept], pdf[kept])
+        return Law1D(y[kept], cdf[kept], pdf[kept], narrowest)
     nodes = np.unique(y)  # the map folds: the mass of a cell lies evenly between its ends
     low, high = (np.searchsorted(nodes, f(y[:-1], y[1:])) for f in (np.minimum, np.maximum))
     spread = np.diff(cdf) / np.where(high > low, nodes[high] - nodes[low], np.inf)
@@ -106,7 +107,7 @@ def _tabulated(y: Array, cdf: Array, pdf: Array) -> Law1D:
     density = np.clip(np.cumsum(density), 0.0, None)
     total = np.concatenate([[0.0], np.cumsum(density[:-1] * np.diff(nodes))])
     beside = np.concatenate([density[:1], density[:-1]])
-    return Law1D(nodes, total / total[-1], 0.5 * (density + beside) / total[-1])
+    return Law1D(nodes, total / total[-1], 0.5 * (density + beside) / total[-1], narrowest)
 
 
 def _whole(run: Run, x: Array) -> tuple[Array, Array]:
@@ -260,4 +261,5 @@ def _rows(run: Run, start: Law1D) -> Iterator[tuple[float, Law1D]]:
         return
     for k, (t, y) in enumerate(_forward(run, start.x)):
         if k:
-            yield t, _tabulated(y, start.cdf, np.abs(np.gradient(start.cdf, y, edge_order=1)))
+            pdf = np.abs(np.gradient(start.cdf, y, edge_order=1))
+            yield t, _tabulated(y, start.cdf, pdf, start.narrowest)

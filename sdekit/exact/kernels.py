@@ -6,7 +6,11 @@ A row draws x_s = m(x_t) + std z, so that
 
 m and std are read off the real step. The density lives on equally spaced points, so close that (1)
 by the trapezoid rule is exact to rounding: for a Gaussian of deviation w on a spacing h the rule
-errs by 2 exp(-2 pi^2 w^2 / h^2). The spacing follows the kernels of this row and of the next.
+errs by 2 exp(-2 pi^2 w^2 / h^2), and w is at least 1 / sqrt(2) of the narrower one of density and
+kernel. The spacing follows the kernels of this row, which no feature of the density is narrower
+than, and those of the next. A law that is handed out has points of its own, so close that the
+band-limited function through them is the density itself: what it leaves out is below
+exp(-pi^2 w^2 / 2 h^2).
 
 Reference: Trefethen and Weideman 2014, doi:10.1137/130932132, section 5.
 """
@@ -37,7 +41,8 @@ _TAIL = 7.5  # deviations of a kernel beyond which it is 0: 6e-14 of its mass
 _EMPTY = 1e-14  # of the largest density: where nothing needs to be resolved
 _MOST = 400_000  # points of a density
 _PILOT = 400  # points on which the next row is looked at
-_UPSAMPLED = 8  # nodes of a table for each point of the density
+_UPSAMPLED = 6  # nodes of a table for each point of the density
+_FINE = 0.35  # spacing of the points of a table, as a share of the kernel: it leaves out 3e-18
 _FLAT = 1e-3  # the least slope that is reckoned with: it bounds the spacing
 
 Map = Callable[[Array], tuple[Array, Array]]  # values and slopes
@@ -135,7 +140,7 @@ class _Density:
         return self.low + self.h * np.arange(len(self.p), dtype=np.float64)
 
     def law(self) -> Law1D:
-        """Its table: between the points it is the band-limited function through them."""
+        """Its table: between the points the band-limited function through them."""
         m = _UPSAMPLED * len(self.p)
         p = np.fft.irfft(np.fft.rfft(self.p), m)[: m - _UPSAMPLED + 1] * _UPSAMPLED
         p = np.clip(p, 0.0, None).astype(np.float64)
@@ -146,7 +151,7 @@ class _Density:
                 f"the density has the mass {cdf[-1]:.9g} on {len(self.p)} points: a row is too "
                 "steep for its noise, or leaves the finite numbers"
             )
-        return Law1D(x, cdf / cdf[-1], p / cdf[-1])
+        return Law1D(x, cdf / cdf[-1], p / cdf[-1], self.h)
 
     @classmethod
     def of(cls, law: Law1D, h: float) -> _Density:
@@ -213,29 +218,42 @@ def pushed(
     counted = CountedModel(run.model)
     plan = plan_for(run.sampler, run.model.sde, counted.parametrization, run.grid)
     rows = [_Row(run, plan, k) for k in range(len(plan.rows))]
-    pilot = np.linspace(start.x[0], start.x[-1], _PILOT)
-    width = _needed(rows[0], pilot, start.density(pilot) > 0)
-    law: Law1D | None = start
-    density = None if math.isinf(width) else _Density.of(start, spacing * width)
+    table: Callable[[], Law1D] = partial(_itself, start)
+    density, pilot = _ready(rows[0], start, spacing)
     for row, ahead in zip(rows, [*rows[1:], None], strict=True):
-        if density is None or row.std(pilot) == 0:  # the row is a map
-            law = mapped(density.law() if law is None else law, row.map)  # type: ignore[union-attr]
-            pilot = np.linspace(law.x[0], law.x[-1], _PILOT)
-            width = _needed(ahead, pilot, law.density(pilot) > 0)
-            density = None if math.isinf(width) else _Density.of(law, spacing * width)
-            yield row.c.s, partial(_itself, law)
+        if density is None:  # the row is a map
+            law = mapped(table(), row.map)
+            table = partial(_itself, law)
+            density, pilot = _ready(ahead, law, spacing)
+            yield row.c.s, table
             continue
         std = row.std(pilot)
         kept = density.p > _EMPTY * density.p.max()
         mean, mass = row.mean(density.x[kept]), density.p[kept] * density.h
+        table = partial(_table, mean, mass, std)
+        yield row.c.s, table
         span = float(mean.max() - mean.min()) + 2 * _TAIL * std
         coarse = _Density.scattered(mean, mass, max(std, span / _PILOT), span / _PILOT)
-        pilot = coarse.x
-        busy = coarse.p > _EMPTY * coarse.p.max()
-        width = min(std, _needed(ahead, pilot, busy))
-        density = _Density.scattered(mean, mass, std, spacing * width)
-        law = None
-        yield row.c.s, density.law
+        pilot, busy = coarse.x, coarse.p > _EMPTY * coarse.p.max()
+        width = _needed(ahead, pilot, busy)
+        density = None
+        if width < math.inf:
+            density = _Density.scattered(mean, mass, std, spacing * min(std, width))
+
+
+def _ready(row: _Row | None, law: Law1D, spacing: float) -> tuple[_Density | None, Array]:
+    """A law on the points that a row needs, None where it needs none; points to look at it."""
+    pilot = np.linspace(law.x[0], law.x[-1], _PILOT)
+    width = _needed(row, pilot, law.density(pilot) > 0)
+    if width == math.inf:
+        return None, pilot
+    return _Density.of(law, spacing * min(width, law.narrowest)), pilot
+
+
+def _table(mean: Array, mass: Array, std: float) -> Law1D:
+    """The law behind a row."""
+    law = _Density.scattered(mean, mass, std, _FINE * std).law().thinned()
+    return replace(law, narrowest=std)
 
 
 def _itself(law: Law1D) -> Law1D:

@@ -194,6 +194,8 @@ class LineLaws(Laws[Law1D]):
 
     def output(self, model: Predictor, prior: str | Target) -> Law1D:
         """Exact to the error of the quadrature."""
+        if getattr(model, "target", None) is None and self.exact.target.shape != (1,):
+            raise NotAffine("a network has an exact law in one dimension only")
         return output_law_1d(self.sampler, model, prior=prior, **self.settings)
 
     def data(self) -> Law1D:

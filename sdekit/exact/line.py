@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -41,9 +42,12 @@ Array = NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations of a component that its nodes span: 1e-19 lies outside
 _NODES = 2401  # of a component
+_FEWEST = 1500  # nodes below which a table is not thinned
+_CDF_LOST, _PDF_LOST = 1e-11, 1e-6  # what thinning may change, the density as a share of its peak
 _NEWTON = 8  # iterations that invert a cubic to rounding
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
-_NEGLIGIBLE = 1e-15  # a mass that rounding may have made
+_EMPTY = 1e-13  # of the largest density: below it a quadrature has only rounding
+_SHARES = 1000  # points across the line: the total variation has kinks there
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,7 @@ class Law1D:
         x: the nodes [(n,)], strictly increasing, float64.
         cdf: F there [(n,)], from 0 to 1.
         pdf: p there [(n,)].
+        narrowest: the deviation of the narrowest feature that p may have.
         error: the error of the quadrature that made it, as a W2; 0 for a closed form.
         across: the law of the coordinates beside the line, or None.
         path: the laws on the way to it with their times, where they were kept.
@@ -68,6 +73,7 @@ class Law1D:
     x: Array
     cdf: Array
     pdf: Array
+    narrowest: float
     error: float = 0.0
     across: Gaussian | None = None
     path: Sequence[tuple[float, Law1D]] = ()
@@ -98,9 +104,25 @@ class Law1D:
         z = (x[:, None] - means) / stds
         return cls(
             x,
-            special.ndtr(z) @ weights,
-            np.exp(-0.5 * z**2) / (stds * math.sqrt(2 * math.pi)) @ weights,
+            (special.ndtr(z) * weights).sum(axis=1),
+            (np.exp(-0.5 * z**2) / stds * weights).sum(axis=1) / math.sqrt(2 * math.pi),
+            float(stds[weights > 0].min()),
         )
+
+    def thinned(self) -> Law1D:
+        """The same law on as few nodes as describe it: halved while the others are interpolated."""
+        law = self
+        while len(law.x) > _FEWEST:
+            kept = np.arange(len(law.x)) % 2 == 0
+            kept[-1] = True
+            half = replace(law, x=law.x[kept], cdf=law.cdf[kept], pdf=law.pdf[kept])
+            lost = law.x[~kept]
+            off = np.abs(half.distribution(lost) - law.cdf[~kept]).max()
+            away = np.abs(half.density(lost) - law.pdf[~kept]).max() / law.pdf.max()
+            if off > _CDF_LOST or away > _PDF_LOST:
+                break
+            law = half
+        return law
 
     # what is seen of it -------------------------------------------------------------------------
 
@@ -117,8 +139,8 @@ class Law1D:
     def _moments(self) -> tuple[float, float]:
         u, w = _levels(self.cdf)
         q = self.quantile(u)
-        mean = float(w @ q)
-        return mean, float(w @ (q - mean) ** 2)
+        mean = float((w * q).sum())
+        return mean, float((w * (q - mean) ** 2).sum())
 
     def probability(self, low: float, high: float) -> float:
         """The mass between two points of the line."""
@@ -173,44 +195,72 @@ class Law1D:
 
     def wasserstein(self, other: Law1D) -> float:
         """The 2-Wasserstein distance, eq. (1)."""
+        beside = self._beside(other)
         u, w = _levels(np.concatenate([self.cdf, other.cdf]))
-        squared = float(w @ (self.quantile(u) - other.quantile(u)) ** 2)
-        if self._beside(other):
-            squared += bures_wasserstein(self.across, other.across) ** 2  # type: ignore[arg-type]
+        squared = float((w * (self.quantile(u) - other.quantile(u)) ** 2).sum())
+        if beside is not None:
+            squared += bures_wasserstein(*beside) ** 2
         return math.sqrt(squared)
 
     def kl(self, other: Law1D) -> float:
-        """KL(self, other) in nats, eq. (2); infinite where `other` has no mass and self has."""
+        """KL(self, other) in nats, eq. (2); tails beyond the nodes go on as Gaussians."""
+        beside = self._beside(other)
         x = _merged(self, other)
-        p, q = self.density(x), other.density(x)
-        if _integral(x, np.where(q > 0, 0.0, p)) > 1e-9:
-            return math.inf
-        seen = (p > 0) & (q > 0)
-        ratio = np.log(np.where(seen, p, 1.0) / np.where(seen, q, 1.0))
-        total = float(_integral(x, np.where(seen, p * ratio - p + q, q)))  # >= 0 term by term
-        if self._beside(other):
-            total += kl_divergence(self.across, other.across)  # type: ignore[arg-type]
+        p = self.density(x)
+        seen = p > _EMPTY * p.max()
+        log_q = other.log_density(x)
+        q = np.exp(log_q)
+        gain = p * (np.log(np.where(seen, p, 1.0)) - log_q) - p + q  # >= 0, and 0 where p = q
+        total = _integral(x, np.where(seen, gain, q))
+        if beside is not None:
+            total += kl_divergence(*beside)
         return max(total, 0.0)
 
     def total_variation(self, other: Law1D) -> float | None:
         """Eq. (3); None where what lies across differs in a way that has no such integral."""
-        shares = [(1.0, 1.0)]
-        if self._beside(other):
-            found = _across(self.across, other.across)  # type: ignore[arg-type]
-            if found is None:
-                return None
-            shares = found
+        beside = self._beside(other)
+        shares = [(1.0, 1.0)] if beside is None else _across(*beside)
+        if shares is None:
+            return None
         x = _merged(self, other)
         p, q = self.density(x), other.density(x)
-        return 0.5 * sum(w * _integral(x, np.abs(p - ratio * q)) for w, ratio in shares)
+        return 0.5 * sum(w * _absolute(x, p - ratio * q) for w, ratio in shares)
 
-    def _beside(self, other: Law1D) -> bool:
+    def log_density(self, x: Array) -> Array:
+        """log p [shape of x]; beyond the nodes the parabola that its ends follow."""
+        level = self.pdf > _EMPTY * self.pdf.max()
+        first, last = int(level.argmax()), len(level) - 1 - int(level[::-1].argmax())
+        p = self.density(x)
+        inside = (x >= self.x[first]) & (x <= self.x[last]) & (p > 0)
+        log_p = np.where(inside, np.log(np.where(inside, p, 1.0)), -np.inf)
+        for end, inwards in ((first, 1), (last, -1)):
+            beyond = (x - self.x[end]) * inwards < 0
+            log_p = np.where(beyond, self._tail(x, end, inwards), log_p)
+        return log_p
+
+    def _tail(self, x: Array, end: int, inwards: int) -> Array:
+        """The parabola through log p at a node and at two further in, where p is 1e4 larger."""
+        here = self.pdf[end]
+        places = [end]
+        for factor in (1e2, 1e4):
+            found = np.flatnonzero(self.pdf[end::inwards] > factor * here)
+            places.append(end + inwards * int(found[0]) if len(found) else places[-1] + inwards)
+        at, level = self.x[places], np.log(np.maximum(self.pdf[places], 1e-300))
+        a, b, c = np.polyfit(at - at[0], level, 2)
+        z = x - at[0]
+        return min(a, 0.0) * z**2 + b * z + c
+
+    def _beside(self, other: Law1D) -> tuple[Gaussian, Gaussian] | None:
+        """The laws across the line, of both; None where there is nothing beside it."""
         if not isinstance(other, Law1D):
             raise DtypeError(f"a distance needs another Law1D, got {shown(other)}")
-        mine, its = (law.across and law.across.shape for law in (self, other))
-        if mine != its:
-            raise ShapeError(f"the laws differ in the coordinates across: {mine} and {its}")
-        return mine is not None
+        mine, its = self.across, other.across
+        if mine is None and its is None:
+            return None
+        if mine is None or its is None or mine.shape != its.shape:
+            shapes = [law and law.shape for law in (mine, its)]
+            raise ShapeError(f"the laws differ in the coordinates across: {shapes}")
+        return mine, its
 
 
 def mixture_parts(law: Target) -> tuple[Array, Array, Array]:
@@ -250,12 +300,29 @@ def _levels(cdf: Array) -> tuple[Array, Array]:
 
 
 def _merged(p: Law1D, q: Law1D) -> Array:
-    return np.unique(np.concatenate([p.x, q.x]))
+    """The nodes of both tables and the points between them."""
+    x = np.unique(np.concatenate([p.x, q.x]))
+    return np.sort(np.concatenate([x, 0.5 * (x[:-1] + x[1:])]))
 
 
 def _integral(x: Array, y: Array) -> float:
     """The trapezoid rule: nodes are dense, and the integrands vanish at both ends."""
     return float(np.trapezoid(y, x))
+
+
+def _absolute(x: Array, y: Array) -> float:
+    """The integral of |y|, y linear between the nodes: a cell in which it changes sign has two."""
+    low, high = np.abs(y[:-1]), np.abs(y[1:])
+    total = low + high
+    crossed = (y[:-1] * y[1:] < 0) & (total > 0)
+    split = (low**2 + high**2) / np.where(crossed, total, 1.0)
+    return float((np.where(crossed, split, total) * np.diff(x)).sum()) / 2
+
+
+@cache
+def _gauss() -> tuple[Array, Array]:
+    """Gauss's points and weights on [-1, 1]; they take an eigenvalue problem."""
+    return np.polynomial.legendre.leggauss(_SHARES)
 
 
 def _across(p: Gaussian, q: Gaussian) -> list[tuple[float, float]] | None:
@@ -270,7 +337,7 @@ def _across(p: Gaussian, q: Gaussian) -> list[tuple[float, float]] | None:
         return None
     va, vb = float(a[0]), float(b[0])
     # the ratio depends on a coordinate along the shift and on the length of the others
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _gauss()
     z, share = _REACH * nodes, _REACH * weights * stats.norm.pdf(_REACH * nodes)
     along = math.sqrt(float(shift.square().sum()))
     log_ratio = 0.5 * d * math.log(va / vb) + 0.5 * z**2 - 0.5 * (z * va**0.5 + along) ** 2 / vb
