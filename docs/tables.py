@@ -19,7 +19,7 @@ from sdekit import catalogue
 from sdekit.cli.listing import claims
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["sde", "targets", "model", "objectives", "sampling", "training", "errors"]
+ROOMS = ["sde", "targets", "model", "objectives", "sampling", "exact", "training", "errors"]
 
 
 def fill(text: str, name: str, body: str) -> str:

@@ -203,6 +203,16 @@ def test_a_wrong_path_changes_the_strong_order_alone():
     assert wrong.strong < 0.3
 
 
+def test_what_claims_no_order_does_not_converge():
+    """A corrector of fixed step leaves a bias: the error stays, and so does the slope at 0."""
+    biased = PredictorCorrector(predictor="ddim", corrector="annealed_langevin(repeats=1)")
+    order = convergence_order(biased, VPSDE())
+    assert biased.order is None
+    assert order.interval[1] < 0.5
+    assert order.strong is None
+    assert order.errors[-1] > 0.5 * order.errors[-2] > 5e-3
+
+
 # refusals ---------------------------------------------------------------------------------------
 
 
@@ -219,8 +229,6 @@ class Clipped(EulerMaruyama):
     ("sampler", "sde", "options", "error", "said"),
     [
         ("probability_flow", VPSDE(), {}, ConfigError, "chooses its own steps"),
-        ("langevin", VPSDE(), {}, ConfigError, "claims no order"),
-        (PredictorCorrector(), VESDE(), {}, ConfigError, "claims no order"),
         ("ddim", DDPM.linear(1000), {}, ConfigError, "is a chain"),
         (Clipped(), VPSDE(), {"steps": (4, 8, 16)}, NotAffine, "superposition"),
         ("ddim", VPSDE(), {"target": Gaussian([1.0], 0.0)}, ConfigError, "at rounding"),

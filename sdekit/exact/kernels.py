@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from sdekit.exact.passes import Run
 from sdekit.sampling.base import CountedModel
 from sdekit.sampling.plan import Plan, plan_for
 
-__all__ = ["pushed"]
+__all__ = ["Map", "pushed"]
 
 _TAIL = 7.5  # deviations of a kernel beyond which it is 0: 6e-14 of its mass
 _EMPTY = 1e-14  # of the largest density: where nothing needs to be resolved
@@ -45,7 +45,12 @@ _UPSAMPLED = 6  # nodes of a table for each point of the density
 _FINE = 0.35  # spacing of the points of a table, as a share of the kernel: it leaves out 3e-18
 _FLAT = 1e-3  # the least slope that is reckoned with: it bounds the spacing
 
-Map = Callable[[Array], tuple[Array, Array]]  # values and slopes
+
+class Map(NamedTuple):
+    """A map of the line: its values, and, dearer, its slopes."""
+
+    values: Callable[[Array], Array]
+    slopes: Callable[[Array], Array]
 
 
 class _Row:
@@ -77,13 +82,13 @@ class _Row:
         """m(x)."""
         return self(_column(x))[0].reshape(-1).numpy()
 
-    def map(self, x: Array) -> tuple[Array, Array]:
-        """m(x) and m'(x)."""
+    def slope(self, x: Array) -> Array:
+        """m'(x)."""
         points = _column(x).requires_grad_()
         with torch.enable_grad():
             out, _ = self(points)
         slope = torch.autograd.grad(out, points, torch.ones_like(out))[0]
-        return out.detach().reshape(-1).numpy(), slope.reshape(-1).numpy()
+        return slope.reshape(-1).numpy()
 
     def std(self, x: Array) -> float:
         """The deviation of the noise, 0 for none; it must be the same at all these points."""
@@ -222,7 +227,7 @@ def pushed(
     density, pilot = _ready(rows[0], start, spacing)
     for row, ahead in zip(rows, [*rows[1:], None], strict=True):
         if density is None:  # the row is a map
-            law = mapped(table(), row.map)
+            law = mapped(table(), Map(row.mean, row.slope))
             table = partial(_itself, law)
             density, pilot = _ready(ahead, law, spacing)
             yield row.c.s, table

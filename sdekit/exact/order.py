@@ -181,7 +181,8 @@ def convergence_order(
     """Measure the order of a sampler on an SDE: its real steps, against the exact law.
 
     The weak error is the largest relative error of a variance and error of a mean (in standard
-    deviations) over the principal axes of the data.
+    deviations) over the principal axes of the data. One that claims no order (order=None: a
+    corrector, or a bias that no number of steps takes away) is measured all the same, weakly.
 
     Args:
         sampler: a sampler of fixed steps, or the spelling of one.
@@ -198,8 +199,8 @@ def convergence_order(
         An `Order`.
 
     Raises:
-        ConfigError: an adaptive sampler, one that claims no order (a corrector), a chain, fewer
-            than three numbers of steps, errors at rounding.
+        ConfigError: an adaptive sampler, a chain, fewer than three numbers of steps, errors at
+            rounding.
         DtypeError: target is no Gaussian.
         NotAffine: the sampler's steps depend on the sample.
         TimeError: the interval leaves [t_min, t_max].
@@ -231,7 +232,7 @@ def convergence_order(
     weak = fit_slope(counts, errors)
     strong = None
     followed = len(counts) > _LEAST and _one_row_a_step(method, model, grids[0])
-    if "noise" in method.needs and followed:
+    if "noise" in method.needs and followed and method.order is not None:
         rungs = max(sum(n <= _STRONG_STEPS for n in counts), _LEAST + 1)
         strong = _strong_order(method, model, counts[:rungs], grids[:rungs], paths, seed)
     return Order(weak.value, strong, weak.interval, weak.window, counts, errors)
@@ -241,11 +242,6 @@ def _refuse_without_order(sampler: Sampler, sde: LinearSDE) -> None:
     """ConfigError where there is nothing to measure."""
     if "adaptive" in sampler.needs:
         raise ConfigError(f"{sampler!r} chooses its own steps: it has no order in their number")
-    if sampler.order is None:
-        raise ConfigError(
-            f"{sampler!r} claims no order (order=None): it stays at a noise level, or a bias "
-            "remains at any number of steps"
-        )
     if "ddpm" in sde.kinds:
         raise ConfigError(
             f"{sde!r} is a chain, and steps cannot be refined between its nodes: measure on a "
