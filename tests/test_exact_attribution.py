@@ -18,7 +18,7 @@ from sdekit import DDPM, VESDE, VPSDE, ExactScore, Gaussian, ScoreModel, make
 from sdekit.errors import ConfigError, DtypeError, NotAffine
 from sdekit.exact import Law1D, attribute_error, bures_wasserstein, output_law
 from sdekit.exact.attribution import CAUSES
-from sdekit.model import MLP
+from sdekit.model import MLP, Moments
 from sdekit.targets import Empirical, GaussianMixture
 
 LAW = Gaussian(f64([0.5, -1.0, 0.0]), torch.diag(f64([0.02, 0.5, 2.0])))
@@ -206,3 +206,16 @@ def test_the_matched_prior_takes_the_floor_away():
     assert left["matched"] < 0.1 * left["standard"]
     assert left["standard"] > 1e-2  # the floor under every deterministic sampler
     assert math.isfinite(Law1D.of(TWO).mean)
+
+
+def test_the_exact_score_starts_from_the_models_own_moments():
+    """A network's moments are those of its data, not the target's: both runs take them."""
+    net = Tilted(TWO, VPSDE(beta_max=5.0))
+    net.moments = Moments(f64([2.0]), f64([0.5]))
+    with_own = attribute_error("ddim", net, TWO, steps=20, prior="matched")
+    alpha, var = float(net.sde.alpha(1.0)), float(net.sde.var(1.0))
+    same = attribute_error(
+        "ddim", net, TWO, steps=20, prior=Gaussian(f64([2.0 * alpha]), 0.5 * alpha**2 + var)
+    )
+    for name in CAUSES:
+        assert getattr(with_own, name).w2 == pytest.approx(getattr(same, name).w2, abs=1e-9)

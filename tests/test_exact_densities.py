@@ -32,10 +32,16 @@ KERNELS = ["ancestral", "ancestral(variance='beta')", "ddim(eta=0.5)", "euler_ma
 SDES = {"vp": VPSDE(), "ve": VESDE(sigma_min=0.05, sigma_max=10.0), "flow": FlowSDE()}
 
 
-@pytest.mark.parametrize(
-    "sde", [VPSDE(), VESDE(sigma_max=20.0), DDPM.linear(40)], ids=["vp", "ve", "ddpm"]
-)
-@pytest.mark.parametrize("sampler", MAPS + KERNELS)
+ON = {"vp": VPSDE(), "ve": VESDE(sigma_max=20.0), "ddpm": DDPM.linear(40)}
+PAIRS = [
+    pytest.param(sampler, sde, id=f"{sampler}-{name}")
+    for sampler in MAPS + KERNELS
+    for name, sde in ON.items()
+    if not ("rk4" in sampler and name == "ddpm")  # which needs the model at t = 0
+]
+
+
+@pytest.mark.parametrize(("sampler", "sde"), PAIRS)
 def test_a_gaussian_is_that_of_the_affine_map(sampler, sde):
     """Two ways to one law: quadrature, and derivatives of the sampler."""
     if "rk4" in sampler and isinstance(sde, DDPM):
@@ -160,6 +166,24 @@ def test_a_map_that_folds():
 
     turned = output_law_1d(Mirror(), model, steps=1)
     assert turned.wasserstein(Law1D.of(Gaussian(f64([1.0]), 4.0))) < 1e-6
+
+
+def test_a_steep_map_gets_nodes_where_it_is_steep():
+    """10 tanh(1e4 x): what lands between the two ends started within 1.5e-4 of 0."""
+
+    class Switch(OneKick):
+        def coefficients(self, sde, grid):
+            return {"unused": torch.zeros(len(grid) - 1, dtype=torch.float64)}
+
+        def step(self, x, c, model, state, noise):
+            return 10 * torch.tanh(1e4 * x), state
+
+    law = output_law_1d(Switch(), ExactScore(Gaussian(f64([0.0]), 1.0), VPSDE()), steps=1)
+    for edge in (1.0, 9.0):
+        reach = math.atanh(edge / 10) / 1e4
+        assert law.probability(-edge, edge) == pytest.approx(
+            stats.norm.cdf(reach) - stats.norm.cdf(-reach), rel=1e-4
+        )
 
 
 def test_a_network_in_one_dimension():

@@ -200,13 +200,17 @@ class _Switches:
 
     @cached_property
     def started(self) -> Any:
-        return self.laws.output(self.exact, self.prior)
+        return self.laws.output(self.exact, self.start)
+
+    @cached_property
+    def start(self) -> str | Target:
+        return self.laws.start_of(self.model, self.prior)
 
     def budget(self) -> ErrorBudget:
         """The effects, by their definitions."""
         laws, learned = self.laws, self.model is not self.exact
         data, cut = laws.data(), laws.marginal()
-        output = laws.output(self.model, self.prior) if learned else self.started
+        output = laws.output(self.model, self.start) if learned else self.started
         parts = {
             "initialisation": laws.effect(self.started, self.ideal),
             "truncation": laws.effect(cut, data),

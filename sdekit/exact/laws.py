@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdekit._catalogue import make_one
 from sdekit.errors import NotAffine
-from sdekit.exact.affine import output_law
+from sdekit.exact.affine import as_gaussian, output_law
 from sdekit.exact.densities import denoised_law, output_law_1d
 from sdekit.exact.distances import bures_wasserstein, kl_divergence, total_variation
 from sdekit.exact.line import Law1D
@@ -117,6 +117,13 @@ class Laws(ABC, Generic[L]):
     def true_start(self) -> Target:
         """The true law of x_T."""
         return self.exact.at(self.start)
+
+    def start_of(self, model: Predictor, prior: str | Target) -> str | Target:
+        """The prior that a model is sampled from, for the exact score to start from it too."""
+        if prior == "matched":
+            shape = tuple(self.exact.target.shape)
+            return as_gaussian(starting_law(model, prior, self.start, shape))
+        return prior
 
     @abstractmethod
     def output(self, model: Predictor, prior: str | Target) -> L:
@@ -247,7 +254,6 @@ class SampledLaws(Laws[Tensor]):
 
     def output(self, model: Predictor, prior: str | Target) -> Tensor:
         """Samples of the run."""
-        starting_law(model, prior, self.start, tuple(self.exact.target.shape))
         shape = (self.n, *self.exact.target.shape)
         result = sample(
             model, shape, sampler=self.sampler, prior=prior, seed=self.seed, **self.settings
