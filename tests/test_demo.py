@@ -1,7 +1,8 @@
 """Claim: `sdekit demo` tells the tutorial's story: 60/40 from N(0, I), 80/20 once that is mended.
 
 The numbers are those of the exact chain (DESIGN, "The story it tells first"): 0.60 at T = 100 from
-N(0, I), 0.80 from the true x_T and at T = 1000.
+N(0, I), 0.80 from the true x_T and at T = 1000. Those of T = 100 are told exactly, with their
+causes, before anything is sampled or trained.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pytest
 from sdekit.cli import demo_page, main, story
 
 FILES = {
-    "index.html", "summary.json", "samples.npz", "weights.png", "forward.png", "trajectories.png",
-    "samples.png", "reverse.gif",
+    "index.html", "summary.json", "samples.npz", "waterfall.png", "weights.png", "forward.png",
+    "trajectories.png", "samples.png", "reverse.gif",
 }  # fmt: skip
 EXACT = {"exact_100": 0.60, "exact_100_true": 0.80, "exact_1000": 0.80, "exact_vp_ode": 0.80}
 TRAINED = {"trained_100": 0.60, "trained_100_true": 0.80, "trained_1000": 0.80}
@@ -77,6 +78,28 @@ def test_the_exact_score_gives_the_known_weights(demo):
         assert abs(run["mean_probability"] - run["weight"]) < 0.01
 
 
+def test_the_exact_numbers_come_first_and_agree_with_the_samples(demo, capsys, monkeypatch):
+    summary = json.loads(demo[1]["summary.json"])
+    exact, runs = summary["exact"], summary["runs"]
+    assert 0.598 < exact["weights"]["exact_100"] < 0.605
+    assert abs(exact["weights"]["exact_100_true"] - 0.8) < 1e-3
+    for key, weight in exact["weights"].items():
+        assert abs(runs[key]["weight"] - weight) < 4 * runs[key]["stderr"]
+    assert exact["attribution"]["cause"] == "initialisation"
+    text = demo[1]["index.html"].decode()
+    assert f"{exact['weights']['exact_100']:.4f}" in text
+    assert f"{exact['attribution']['effects']['total']['w2']:.4f}" in text
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story.Story, "run", stop)
+    assert main(["demo", "--quick", "--out", str(demo[0] / "new")]) == 130
+    said = capsys.readouterr().out
+    assert "0.6014 exactly" in said
+    assert re.search(r"initialisation +2\.7", said)
+
+
 def test_the_summary_is_what_the_samples_say(demo):
     summary = json.loads(demo[1]["summary.json"], parse_constant=lambda c: pytest.fail(c))
     with np.load(demo[0] / "samples.npz") as samples:
@@ -110,6 +133,9 @@ def test_what_the_page_says_is_escaped(demo):
     attack = '</style><script>alert(1)</script>"onload='
     summary["sentence"] = summary["versions"]["torch"] = attack
     summary["runs"]["exact_100"]["process"] = attack
+    summary["exact"]["attribution"]["effects"][attack] = {
+        "w2": 0.0, "kl": 0.0, "tv": 0.0, "weights": [0.0, 0.0],
+    }  # fmt: skip
     assert "<script" not in demo_page.page(summary, {})
 
 

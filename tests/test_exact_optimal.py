@@ -30,7 +30,7 @@ from sdekit.sampling import DDIM, Ancestral, Heun
 from sdekit.sde import DDPM, VESDE, VPSDE, CosineSDE, SubVPSDE
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
-import optimal_grid as benchmark  # noqa: E402  # not on the path before
+import optimal_grid as benchmark  # not on the path before
 
 SDES = [VPSDE(), SubVPSDE(), VESDE()]
 by_name = dict(ids=lambda thing: getattr(thing, "catalogue_name", None))
@@ -74,14 +74,16 @@ def test_cells_hold_all_the_mass_and_their_nodes():
 @pytest.mark.parametrize("sampler", [DDIM(), Heun()], **by_name)
 @pytest.mark.parametrize("sde", [VPSDE(), VESDE()], **by_name)
 def test_errors_are_exact_distances(sampler, sde):
-    """To 2 % with the nodes of the benchmark; Heun's map may fold, and the error is then above."""
+    """To 1e-3; to a tenth where a narrow jump between two modes falls between the nodes."""
     laws, grid = Laws.of(benchmark.mixtures(5)), named_grids(sde, 10)[0]
-    seen = judged(sampler, laws, sde).each(grid)
+    want = []
     for i in range(len(laws)):
         model = ExactScore(laws[i], sde)
         law = output_law_1d(sampler, model, grid=grid, prior=model.at(sde.t_max))
-        want = law.wasserstein(Law1D.of(model.at(sde.t_min)))
-        assert 0.98 < float(seen[i]) / want < (1.02 if sampler.order == 1 else 1.05), i
+        want.append(law.wasserstein(Law1D.of(model.at(sde.t_min))))
+    away = (judged(sampler, laws, sde).each(grid) / f64(want) - 1).abs()
+    assert float(away.median()) < 1e-3
+    assert float(away.max()) < 0.1
 
 
 def test_the_error_of_a_group_is_the_root_mean_square():

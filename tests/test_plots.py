@@ -129,3 +129,36 @@ def test_pyplot_and_its_state_are_not_touched():
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+PARTS = [
+    plots.Part("a", 0.5, 0.01, -0.1, 0.02),
+    plots.Part("b", 0.25, 0.0, 0.04),
+    plots.Part("rest", -0.15, 0.02, 0.01, 0.01),
+]
+WHOLE = plots.Part("total", 0.6, 0.03, -0.05, 0.01)
+
+
+def test_a_waterfall_leads_from_nothing_to_the_total_and_from_the_start_to_the_end():
+    figure = plots.waterfall(PARTS, WHOLE, axis="W2", shift_axis="weight", start=0.8)
+    first, second = figure.axes
+    spans = [
+        [(b.get_x(), b.get_x() + b.get_width()) for b in ax.patches] for ax in (first, second)
+    ]
+    assert np.allclose(spans[0], [(0, 0.5), (0.5, 0.75), (0.75, 0.6), (0, 0.6)])
+    assert np.allclose(spans[1], [(0.8, 0.7), (0.7, 0.74), (0.74, 0.75), (0.8, 0.75)])
+    assert [text.get_text() for text in first.get_yticklabels()] == ["a", "b", "rest", "total"]
+    assert [text.get_text() for text in first.texts] == ["0.500", "0.250", "-0.150", "0.600"]
+    assert [text.get_text() for text in second.texts] == ["-0.100", "+0.040", "+0.010", "0.750"]
+    places = [patch.get_y() for patch in first.patches]
+    assert places == sorted(places, reverse=True), "the first is above"
+    low, high = first.collections[0].get_segments()[0][:, 0]
+    assert np.allclose([low, high], [0.5 - 0.02, 0.5 + 0.02])
+    up, down, *_ = (patch.get_facecolor() for patch in first.patches[1:])
+    assert up != down
+    assert len(first.collections) == 3, "no error bar where there is no error"
+
+
+def test_a_waterfall_without_shifts_has_one_panel():
+    bare = [part._replace(shift=None) for part in PARTS]
+    assert len(plots.waterfall(bare, WHOLE._replace(shift=None), axis="W2").axes) == 1

@@ -35,6 +35,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "draw samples from a checkpoint, with any sampler",
         "sdekit sample runs/vp --sampler heun --steps 50 --out vp.npz",
     ),
+    "diagnose": (
+        "sdekit.cli.diagnose",
+        "why samples are wrong, in exact numbers, and what would mend it",
+        'sdekit diagnose --target tutorial --sde "ddpm(n=100)" --sampler ancestral',
+    ),
     "list": (
         "sdekit.cli.listing",  # a submodule `list` would hide the built-in here
         "what has a name: SDEs, targets, samplers, grids, weightings",
@@ -86,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             getattr(sys, name).reconfigure(errors="replace")
     # Threads that wait must sleep, not spin: with other work on the machine, spinning ones make a
     # small network's step a hundred times slower. Read once, when torch is first imported.
+    # NumPy's BLAS has threads of its own, which always spin, and only small work here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sdekit.cli.failure import guarded
 
     return guarded(_main, words, debug="--debug" in words)

@@ -15,7 +15,7 @@ from sdekit.cli.options import Common
 from sdekit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from sdekit.cli.story import Outcome, Story
+    from sdekit.cli.story import Exact, Outcome, Story
 
 __all__ = ["OPTIONS", "run"]
 
@@ -57,7 +57,9 @@ def run(options: Demo, terminal: Terminal) -> int:
         QUICK if options.quick else FULL, options.seed, device_of(options.device), terminal
     )
     terminal.say("data: 0.2 N((3, 3), I) + 0.8 N((-3, -3), I)")
-    terminal.say(f"weight of the large mode, {story.truth:g} in the data:")
+    known = story.exact()
+    _open(terminal, story, known)
+    terminal.say("the same from samples, with a trained network too:")
     outcomes: dict[str, Outcome] = {}
     for outcome in story.run():
         outcomes[outcome.key] = outcome
@@ -67,10 +69,25 @@ def run(options: Demo, terminal: Terminal) -> int:
     terminal.say()
     terminal.wrap(why)
     terminal.say()
-    summary = _summary(options, story, outcomes, why)
-    _write(options.out, story, outcomes, summary, terminal, began)
+    summary = _summary(options, story, known, outcomes, why)
+    _write(options.out, story, known, outcomes, summary, terminal, began)
     terminal.say(f"wrote {options.out / 'index.html'} ({time.monotonic() - began:.0f} s)")
     return 0
+
+
+def _open(terminal: Terminal, story: Story, known: Exact) -> None:
+    """The exact numbers: before any sampling, and before any network."""
+    from sdekit.cli.story import EXACT_RUNS
+
+    terminal.say(
+        "ancestral sampling with the exact score, T = 100, by quadrature, no sample drawn:"
+    )
+    for line in str(known.budget).splitlines():
+        terminal.say(f"  {line}")
+    terminal.say(f"weight of the large mode, {story.truth:g} in the data:")
+    for key, weight in known.weights.items():
+        terminal.say(f"  {EXACT_RUNS[key]:43} {weight:.4f} exactly")
+    terminal.say()
 
 
 def _is_demo(out: Path) -> bool:
@@ -83,7 +100,7 @@ def _is_demo(out: Path) -> bool:
 
 
 def _summary(
-    options: Demo, story: Story, outcomes: dict[str, Outcome], why: str
+    options: Demo, story: Story, known: Exact, outcomes: dict[str, Outcome], why: str
 ) -> dict[str, Any]:
     """Every number that is printed, what it was made with, and, apart, what varies: the times."""
     import torch
@@ -102,6 +119,11 @@ def _summary(
         "command": _COMMAND,
         "data": repr(story.target),
         "truth": story.truth,
+        "exact": {
+            "about": "ancestral sampling with the exact score, by quadrature, without a sample",
+            "weights": known.weights,
+            "attribution": known.budget.to_json(),
+        },
         "runs": runs,
         "sentence": why,
         "alpha_bar_T": {
@@ -128,6 +150,7 @@ def _summary(
 def _write(
     out: Path,
     story: Story,
+    known: Exact,
     outcomes: dict[str, Outcome],
     summary: dict[str, Any],
     terminal: Terminal,
@@ -143,7 +166,7 @@ def _write(
     np.savez(buffer, **{key: o.x.numpy() for key, o in outcomes.items()})  # type: ignore[arg-type]
     write(out / "samples.npz", buffer.getvalue())
     made: dict[str, bytes] = {}
-    todo = pictures(story, outcomes)
+    todo = pictures(story, known, outcomes)
     with terminal.progress("pictures", len(todo)) as advance:
         for done, (name, draw) in enumerate(todo.items()):
             advance(done, name)

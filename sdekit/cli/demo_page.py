@@ -28,7 +28,7 @@ img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 aut
 img.small { max-width: 26rem; }
 figcaption, .quiet { color: var(--quiet); font-size: .9rem; }
 figcaption { max-width: 38rem; margin: .4rem auto 0; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-top: .8rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: .92rem; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
@@ -39,6 +39,13 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 
 # file -> (heading, text below it)
 _FIGURES = {
+    "waterfall.png": (
+        "Where the error comes from, exactly",
+        "T = 100 with the exact score, by quadrature and without a sample: how much each cause "
+        "adds to the distance W2 to the data, and how it moves the large mode's weight from the "
+        "data's (dashed) to what the chain returns. Stopping early and finite steps cost next "
+        "to nothing: the start is the cause.",
+    ),
     "weights.png": (
         "The weight of the large mode",
         "Bars: the share of samples in the large mode; error bars of two standard errors. "
@@ -67,6 +74,9 @@ _FIGURES = {
 }
 
 
+_FIRST = "waterfall.png"  # above the table of samples: it needs none
+
+
 def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     """The whole page as one text; nothing in it refers to anything outside."""
     settings = summary["settings"]
@@ -92,8 +102,11 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
             "<h1>Why 80/20 comes out as 60/40, and how to mend it</h1>",
             f"<p>{lead}</p>",
             f'<p class="why">{escape(summary["sentence"])}</p>',
+            *(_figure(name, data) for name, data in pictures.items() if name == _FIRST),
+            _exactly(summary),
+            _tag("h2", "The same from samples, with a trained network too"),
             _table(summary),
-            *(_figure(name, data) for name, data in pictures.items()),
+            *(_figure(name, data) for name, data in pictures.items() if name != _FIRST),
             "<h2>How this was made</h2>",
             f'<p class="quiet">{_made(summary)}</p>',
             f"<p>{_next(settings)}</p>",
@@ -118,6 +131,29 @@ def _table(summary: Mapping[str, Any]) -> str:
     head = '<tr><th>process</th><th>score</th><th>start</th><th class="n">large mode</th></tr>'
     data = f'<tr><td colspan="3">in the data</td><td class="n">{summary["truth"]:.3f}</td></tr>'
     return f'<div class="wide"><table>{head}{"".join(rows)}{data}</table></div>'
+
+
+def _exactly(summary: Mapping[str, Any]) -> str:
+    """The attribution as a table, and the exact weights of the runs that have one."""
+    found = summary["exact"]
+    large = found["attribution"]["truth"].index(max(found["attribution"]["truth"]))
+    rows = [
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f'<td class="n">{effect[key]:.4f}</td>' for key in ("w2", "kl", "tv"))
+        + f'<td class="n">{effect["weights"][large]:+.4f}</td></tr>'
+        for name, effect in found["attribution"]["effects"].items()
+    ]
+    heads = ("W2", "KL", "TV", "weight")
+    head = "<tr><th>cause</th>" + "".join(f'<th class="n">{h}</th>' for h in heads) + "</tr>"
+    weights = [
+        f"{escape(run['process'])} from {escape(run['start'])} {found['weights'][key]:.4f}"
+        for key, run in summary["runs"].items()
+        if key in found["weights"]
+    ]
+    return (
+        f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+        f"<p>Exact weights of the large mode: {', '.join(weights)}.</p>"
+    )
 
 
 def _figure(name: str, data: bytes) -> str:

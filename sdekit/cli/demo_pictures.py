@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from sdekit import plots
-from sdekit.cli.story import PRIOR, Outcome, Story
+from sdekit.cli.story import PRIOR, Exact, Outcome, Story
+from sdekit.cli.waterfall import waterfall
 
 if TYPE_CHECKING:
     from sdekit.sde import LinearSDE
@@ -23,9 +24,12 @@ _DRAWN = 2500  # points of a panel
 _PATHS = 70  # paths of a panel
 
 
-def pictures(story: Story, outcomes: dict[str, Outcome]) -> dict[str, Callable[[], bytes]]:
+def pictures(
+    story: Story, known: Exact, outcomes: dict[str, Outcome]
+) -> dict[str, Callable[[], bytes]]:
     """What makes each picture, in the order of the page."""
     return {
+        "waterfall.png": lambda: plots.png(waterfall(known.budget)),
         "weights.png": lambda: plots.png(_bars(story, outcomes)),
         "forward.png": lambda: plots.png(_forward(story)),
         "trajectories.png": lambda: plots.png(_trajectories(story, outcomes)),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sdekit.training import Checkpoint
 
-__all__ = ["OPTIONS", "run"]
+__all__ = ["OPTIONS", "load_for_sampling", "run", "trained_on"]
 
 _CHUNK = 2**14  # samples run at a time: bounds the memory, costs nothing
 _STEPS = 200  # of the default sampler: enough for it on every SDE of the catalogue
@@ -38,6 +38,7 @@ class Sample(Common):
     Examples:
       sdekit sample runs/vp --out vp.npz
       sdekit sample runs/vp --sampler heun --grid karras --steps 20 --out vp20.npz
+      sdekit sample runs/vp --sampler ddim --grid optimal --steps 10 --out vp10.npz
       sdekit sample runs/vp --sampler "ddim(eta=0.5)" --n 2000 --out ddim.npz
       sdekit sample runs/chain --prior matched --out chain.npz
     """
@@ -51,7 +52,8 @@ class Sample(Common):
     steps: MaybeInt = None
     """steps of the grid; by default 200, or all of a shorter chain"""
     grid: str = "uniform"
-    """where the steps are: a name of `sdekit list grids`"""
+    """where the steps are: a name of `sdekit list grids`, or optimal: placed for this sampler, on
+    the scale of the data"""
     prior: str = "standard"
     """what a run starts from: standard (the SDE's own normal law) or matched (the normal law with
     the mean and covariance that the data have there; they are in the checkpoint)"""
@@ -67,7 +69,8 @@ def run(options: Sample, terminal: Terminal) -> int:
     from sdekit._catalogue import make_one
     from sdekit._check import choice, integer
     from sdekit.cli.device import device_of
-    from sdekit.sampling import Grid, Sampler, sample
+    from sdekit.cli.grids import OPTIMAL, grid_of, grid_rule
+    from sdekit.sampling import Sampler, sample
     from sdekit.sampling.grid import resolve_grid
 
     integer("--n", options.n, ge=1)
@@ -75,13 +78,14 @@ def run(options: Sample, terminal: Terminal) -> int:
         integer("--steps", options.steps, ge=1)
     choice("--prior", options.prior, ("standard", "matched"))
     sampler: Sampler = make_one("sampler", options.sampler, Sampler)
-    grid: Grid = make_one("grid", options.grid, Grid)
+    rule = grid_rule(options.grid)
     device = device_of(options.device)
-    found = _load(options.checkpoint)
+    found = load_for_sampling(options.checkpoint)
     model = found.model.to(device)
     shape = _shape(found)
     most = model.sde.default_steps if "ddpm" in model.sde.kinds else _STEPS
     steps = min(_STEPS, most) if options.steps is None else options.steps
+    grid = grid_of(rule, sampler, model, steps, terminal)
     rows = len(sampler.times(model.sde, resolve_grid(grid, model.sde, steps))[0])
     out = claim_file(options.out, ".npz", overwrite=options.overwrite)
     chunks = -(-options.n // _CHUNK)
@@ -98,10 +102,11 @@ def run(options: Sample, terminal: Terminal) -> int:
             prior=options.prior, device=device, chunk=_CHUNK, callback=tick,
         )  # fmt: skip
     x = result.x.cpu()
-    target = _target(found)
+    target = trained_on(found)
     meta = {
         "checkpoint": str(found.path), "step": found.step, "sde": repr(model.sde),
-        "sampler": repr(sampler), "grid": repr(grid), "steps": steps, "n": options.n,
+        "sampler": repr(sampler), "grid": repr(rule) if rule else OPTIMAL, "steps": steps,
+        "times": result.grid.tolist(), "n": options.n,
         "prior": options.prior, "seed": options.seed, "nfe": result.nfe,
     }  # fmt: skip
     terminal.say(
@@ -118,7 +123,7 @@ def run(options: Sample, terminal: Terminal) -> int:
     return 0
 
 
-def _load(path: Path) -> Checkpoint:
+def load_for_sampling(path: Path) -> Checkpoint:
     from sdekit.training import load_checkpoint
 
     if not path.exists():
@@ -141,7 +146,7 @@ def _shape(found: Checkpoint) -> tuple[int, ...]:
     return (dim,)
 
 
-def _target(found: Checkpoint) -> Any:
+def trained_on(found: Checkpoint) -> Any:
     """The target that the checkpoint was trained on; None where it was a file."""
     from sdekit._catalogue import make
 

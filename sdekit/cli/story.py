@@ -5,6 +5,9 @@ abar = 0.36, and starts to sample from N(0, I). Each run below changes one thing
 the exact score, N(0, I) for the true law of x_T, 100 steps for 1000, the chain for its limit. The
 share w of samples nearer to the large mode has the standard error sqrt(w (1 - w) / n).
 
+Before any of them, the exact score's numbers are known without a sample: what the chain returns is
+a law on the line through both modes, and its error has exact causes.
+
 Reference: Ho et al., arXiv:2006.11239, algorithms 1 and 2.
 """
 
@@ -20,6 +23,7 @@ from torch import Tensor
 
 from sdekit._catalogue import make
 from sdekit.cli.terminal import Terminal
+from sdekit.exact import ErrorBudget, attribute_error
 from sdekit.model import MLP, ExactScore, Predictor, ScoreModel
 from sdekit.sampling import sample
 from sdekit.sde import DDPM, VPSDE
@@ -29,11 +33,16 @@ from sdekit.training import Trainer
 if TYPE_CHECKING:
     from sdekit.sde import LinearSDE
 
-__all__ = ["PRIOR", "TRUE", "Outcome", "Size", "Story", "sentence"]
+__all__ = ["EXACT_RUNS", "PRIOR", "TRUE", "Exact", "Outcome", "Size", "Story", "sentence"]
 
 PRIOR, TRUE = "N(0, I)", "true x_T"
 _SHORT, _LONG, _FLOW = "T = 100", "T = 1000", "VP SDE, ODE"
 _EXACT, _TRAINED = "exact score", "trained network"
+# the runs whose exact weights are known
+EXACT_RUNS = {
+    "exact_100": f"{_SHORT}, {_EXACT}, from {PRIOR}",
+    "exact_100_true": f"{_SHORT}, {_EXACT}, from {TRUE}",
+}
 _KEPT = 41  # states of a run that are kept for the pictures
 _WATCHED = 2000  # samples of which they are kept
 
@@ -103,6 +112,19 @@ class Outcome:
         return f"{self.process}, {self.model}, from {self.start}"
 
 
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """What is known without a sample, of ancestral sampling with the exact score.
+
+    Attributes:
+        budget: the error of T = 100 from N(0, I), by causes.
+        weights: the weight of the large mode by the key of the run that samples it.
+    """
+
+    budget: ErrorBudget
+    weights: dict[str, float]
+
+
 class Story:
     """The tutorial's data and chains, the two networks, and the runs.
 
@@ -121,6 +143,18 @@ class Story:
         self.short = DDPM.linear(100, beta_start=1e-4, beta_end=0.02)
         self.long = DDPM.linear(1000, beta_start=1e-4, beta_end=0.02)
         self.losses: dict[str, float] = {}
+
+    def exact(self) -> Exact:
+        """The exact law of T = 100, and its error attributed."""
+        budget = attribute_error("ancestral", ExactScore(self.target, self.short))
+        assert budget.truth is not None
+        assert budget.weights is not None
+        # from the true x_T only these two causes are left, and shifts of weights add up
+        left = [budget.truth, budget.truncation.weights, budget.discretisation.weights]
+        true = sum(float(part[self.large]) for part in left if part is not None)
+        return Exact(
+            budget, {"exact_100": float(budget.weights[self.large]), "exact_100_true": true}
+        )
 
     def run(self) -> Iterator[Outcome]:
         """Every way of sampling, in the order of the story."""

@@ -3,6 +3,7 @@
 from sdekit.exact.affine import AffineMap, affine_map, output_law
 from sdekit.exact.attribution import ErrorBudget, attribute_error
 from sdekit.exact.densities import output_law_1d
+from sdekit.exact.diagnosis import Diagnosis, diagnose
 from sdekit.exact.distances import (
     Comparison,
     Worst,
@@ -14,15 +15,18 @@ from sdekit.exact.distances import (
 from sdekit.exact.foreign import probe_callable
 from sdekit.exact.laws import Effect
 from sdekit.exact.line import Law1D
+from sdekit.exact.mends import Mend
 from sdekit.exact.optimal import optimal_grid
 from sdekit.exact.order import Order, Slope, convergence_order, fit_slope
 
 __all__ = [
     "AffineMap",
     "Comparison",
+    "Diagnosis",
     "Effect",
     "ErrorBudget",
     "Law1D",
+    "Mend",
     "Order",
     "Slope",
     "Worst",
@@ -31,6 +35,7 @@ __all__ = [
     "bures_wasserstein",
     "compare",
     "convergence_order",
+    "diagnose",
     "fit_slope",
     "kl_divergence",
     "optimal_grid",

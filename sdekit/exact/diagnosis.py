@@ -19,7 +19,7 @@ from sdekit._catalogue import make_one
 from sdekit.errors import SdekitError
 from sdekit.exact.attribution import CAUSES, ErrorBudget, attribute_error
 from sdekit.exact.mends import MENDS, Case, Changes, Mend
-from sdekit.exact.wording import large_mode, retraining, sentence
+from sdekit.exact.wording import large_mode, retraining, sentence, visible
 from sdekit.model import ExactScore, Predictor
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
@@ -38,7 +38,7 @@ class Diagnosis:
     Attributes:
         budget: the attribution.
         causes: the dominant cause, and one nearly as large where there is one.
-        mends: what was tried, the least W2 first.
+        mends: what was tried, the least W2 first; nothing where samples show no error.
         not_tried: mends that were not run, with the reason.
         sentence: all of it in a sentence.
     """
@@ -80,7 +80,8 @@ class Diagnosis:
             ]
             for mend in self.mends
         ]
-        heads = ["with", "W2", "" if mode is None else "weight"]
+        w2 = "W2" if self.budget.exact else "sliced W2"
+        heads = ["with", w2, "" if mode is None else "weight"]
         widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(3)]
         lines = [
             f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}".rstrip()
@@ -147,18 +148,21 @@ def diagnose(
         denoise, budget.method, n, seed,
     )  # fmt: skip
     causes = _causes(budget)
-    mends, not_tried = _tried(case, causes, callback)
+    mends, not_tried = _tried(case, causes, callback) if visible(budget) else ([], {})
     found = Diagnosis(budget, causes, tuple(mends), not_tried, "")
     return replace(found, sentence=sentence(case, found))
 
 
 def _causes(budget: ErrorBudget) -> tuple[str, ...]:
-    """The largest cause, and the second where it is nearly as large."""
+    """The largest cause, and the second where it is nearly as large, and not noise."""
+
+    def size(name: str) -> float:  # what two sets of true samples would show as well is nothing
+        return max(getattr(budget, name).w2 - budget.floor, 0.0)
+
     first, second, *_ = sorted(CAUSES, key=lambda name: -getattr(budget, name).w2)
-    largest, other = getattr(budget, first), getattr(budget, second)
-    noise = 2 * math.hypot(largest.stderr, other.stderr)
-    close = 0 < largest.w2 * _CLOSE <= other.w2 + noise and other.w2 > 0
-    return (first, second) if close else (first,)
+    errors = [getattr(budget, name).stderr for name in (first, second)]
+    near = size(second) + 2 * math.hypot(*errors) >= _CLOSE * size(first)
+    return (first, second) if near and size(second) > 2 * errors[1] else (first,)
 
 
 def _tried(
@@ -187,6 +191,8 @@ def _tried(
         except SdekitError as error:
             not_tried[action] = str(error)
 
+    seen = [action for action, _, _ in proposals]
+    proposals = [p for k, p in enumerate(proposals) if seen.index(p[0]) == k]  # for two causes
     for done, (action, cause, changes) in enumerate(proposals):
         if callback is not None:
             callback(done, len(proposals), action)

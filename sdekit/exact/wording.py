@@ -14,7 +14,7 @@ from sdekit.model import Moments
 if TYPE_CHECKING:
     from sdekit.exact.diagnosis import Diagnosis
 
-__all__ = ["large_mode", "retraining", "sentence"]
+__all__ = ["large_mode", "retraining", "sentence", "visible"]
 
 _HELPS = 0.95  # of the error: a mend that leaves more is none
 _SMALL = 0.01  # of the data's spread: an error that need not be mended
@@ -31,7 +31,8 @@ def _why_start(case: Case) -> str:
     if "ve" in sde.kinds:
         much = f"sigma_T is {std:.3g} and the data's spread {_spread(case):.3g}"
     else:
-        much = f"alpha_bar_T is {float(sde.alpha(t)) ** 2:.2g}"
+        end = "_T" if t == sde.t_max else ""
+        much = f"alpha_bar{end} is {float(sde.alpha(t)) ** 2:.2g}"
     if t < sde.t_max:
         much = f"the grid starts at t = {t:g} and not at {sde.t_max:g}, where {much}"
     return f"{much}, so that {prior} is not the law of x_T"
@@ -78,11 +79,17 @@ def retraining(mend: Mend) -> str:
     return f"retraining with {mend.action}" if mend.retrain else mend.action
 
 
+def visible(budget: ErrorBudget) -> bool:
+    """Whether the error is more than what samples of one law differ by."""
+    noise = math.sqrt(2) * budget.total.stderr  # the floor is a draw too
+    return budget.exact or budget.total.w2 - budget.floor > 2 * noise
+
+
 def sentence(case: Case, found: Diagnosis) -> str:
     """The whole diagnosis, for people."""
     budget, total = found.budget, found.budget.total
     w2, noise = ("W2", "") if budget.exact else ("sliced W2", f" +- {total.stderr:.2g}")
-    if not budget.exact and total.w2 - budget.floor <= 2 * total.stderr:
+    if not visible(budget):
         return (
             f"No error is to be seen with {case.n} samples: {w2} {total.w2:.3g}{noise}, where "
             f"two sets of true samples are {budget.floor:.3g} apart."

@@ -1,0 +1,71 @@
+"""The option --grid: a rule of the catalogue, or `optimal`, which is found for the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sdekit.cli.terminal import Terminal
+from sdekit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sdekit.sampling import Grid, Sampler
+
+__all__ = ["OPTIMAL", "grid_of", "grid_rule"]
+
+OPTIMAL = "optimal"
+
+
+def grid_rule(text: str) -> Grid | None:
+    """The rule that --grid spells; None for `optimal`.
+
+    Raises:
+        ConfigError: an unknown name (the nearest is named), or fields that do not fit.
+    """
+    from sdekit._catalogue import catalogue, make_one
+    from sdekit._check import choice
+    from sdekit.sampling import Grid
+
+    head, bracket, _ = text.strip().partition("(")
+    name = choice("grid", head.strip(), [*catalogue("grid"), OPTIMAL])
+    if name != OPTIMAL:
+        rule: Grid = make_one("grid", text, Grid)
+        return rule
+    if bracket:
+        raise ConfigError(f"grid={OPTIMAL!r} has no fields, got {text.strip()!r}")
+    return None
+
+
+def grid_of(
+    rule: Grid | None, sampler: Sampler, model: Any, steps: int, terminal: Terminal
+) -> Grid | Tensor:
+    """The grid of a run: the rule, or the optimal times on the scale of the model's data.
+
+    Args:
+        rule: what `grid_rule` made of the option.
+        sampler: the sampler that will run.
+        model: a predictor; the variances of its `moments`, where it has them, are the spectrum.
+        steps: how many.
+        terminal: where progress is shown: this takes seconds.
+
+    Raises:
+        ConfigError: as for `optimal_grid`.
+    """
+    if rule is not None:
+        return rule
+    from sdekit.exact import optimal_grid
+
+    with terminal.progress(f"placing {steps} steps", None):
+        return optimal_grid(sampler, model.sde, _spectrum(model), steps=steps)
+
+
+def _spectrum(model: Any) -> Tensor | None:
+    """The variances of the model's data, where it knows any that is not 0."""
+    moments = getattr(model, "moments", None)
+    if moments is None:
+        return None
+    values: Tensor = moments.values
+    if moments.kind == "low_rank":
+        values = values.new_tensor([*values.tolist(), moments.rest])
+    return values if float(values.max()) > 0 else None
