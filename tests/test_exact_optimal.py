@@ -109,6 +109,13 @@ def test_a_run_that_fails_is_an_infinite_error():
     assert float(grid[1]) >= 0.6
 
 
+def test_a_group_holds_one_law_in_three_sizes():
+    small, middle, large = family().std.reshape(-1, 3).unbind(1)
+    assert (
+        0.5 < float((small / middle).median()) < 0.9 < 1.1 < float((large / middle).median()) < 2
+    )
+
+
 # the descent ------------------------------------------------------------------------------------
 
 

@@ -105,7 +105,7 @@ def run(options: Diagnose, terminal: Terminal) -> int:
 def _model(options: Diagnose) -> tuple[Predictor, Any, str]:
     """The model, the law of its data, and what both are."""
     from sdekit._catalogue import make_one
-    from sdekit.cli.sample import load_for_sampling, trained_on
+    from sdekit.cli.checkpoints import loaded, trained_on
     from sdekit.model import ExactScore
     from sdekit.sde import LinearSDE
     from sdekit.targets import ExactTarget, Target
@@ -115,7 +115,7 @@ def _model(options: Diagnose) -> tuple[Predictor, Any, str]:
     if options.checkpoint is not None:
         if options.sde is not None:
             raise ConfigError("--sde contradicts the checkpoint, which has its own; leave it out")
-        found = load_for_sampling(options.checkpoint)
+        found = loaded(options.checkpoint)
         target = trained_on(found) if target is None else target
     if target is None:
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from sdekit.cli.checkpoints import loaded, shape_of, trained_on
 from sdekit.cli.folders import claim_file, write
 from sdekit.cli.options import Common, Int, MaybeInt
 from sdekit.cli.terminal import Terminal
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from sdekit.training import Checkpoint
 
-__all__ = ["OPTIONS", "load_for_sampling", "run", "trained_on"]
+__all__ = ["OPTIONS", "run"]
 
 _CHUNK = 2**14  # samples run at a time: bounds the memory, costs nothing
 _STEPS = 200  # of the default sampler: enough for it on every SDE of the catalogue
@@ -80,9 +81,9 @@ def run(options: Sample, terminal: Terminal) -> int:
     sampler: Sampler = make_one("sampler", options.sampler, Sampler)
     rule = grid_rule(options.grid)
     device = device_of(options.device)
-    found = load_for_sampling(options.checkpoint)
+    found = loaded(options.checkpoint)
     model = found.model.to(device)
-    shape = _shape(found)
+    shape = shape_of(found)
     most = model.sde.default_steps if "ddpm" in model.sde.kinds else _STEPS
     steps = min(_STEPS, most) if options.steps is None else options.steps
     grid = grid_of(rule, sampler, model, steps, terminal)
@@ -121,37 +122,6 @@ def run(options: Sample, terminal: Terminal) -> int:
     write(picture, _picture(x, target, f"{options.sampler}, {len(result.grid) - 1} steps"))
     terminal.say(f"wrote {out} and {picture}")
     return 0
-
-
-def load_for_sampling(path: Path) -> Checkpoint:
-    from sdekit.training import load_checkpoint
-
-    if not path.exists():
-        raise ConfigError(f"no such file or folder: {path}")
-    return load_checkpoint(path)
-
-
-def _shape(found: Checkpoint) -> tuple[int, ...]:
-    """The shape of a sample, from what the checkpoint says about its data."""
-    from sdekit._catalogue import make
-
-    data = found.config.get("data") or {}
-    if isinstance(data, dict) and "tensor" in data:
-        return tuple(data["tensor"][1:])
-    if isinstance(data, dict) and "target" in data:
-        return tuple(make("target", data["target"]).shape)
-    dim = found.config["network"].get("config", {}).get("dim")
-    if dim is None:
-        raise ConfigError(f"{found.path} does not say what shape its samples have")
-    return (dim,)
-
-
-def trained_on(found: Checkpoint) -> Any:
-    """The target that the checkpoint was trained on; None where it was a file."""
-    from sdekit._catalogue import make
-
-    data = found.config.get("data")
-    return make("target", data["target"]) if isinstance(data, dict) and "target" in data else None
 
 
 def _report_modes(terminal: Terminal, target: Any, x: Tensor) -> list[dict[str, Any]]:

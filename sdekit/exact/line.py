@@ -110,7 +110,7 @@ class Law1D:
         )
 
     def thinned(self) -> Law1D:
-        """The same law on as few nodes as describe it: halved while the others are interpolated."""
+        """The same law on fewer nodes: every second one goes while the others interpolate it."""
         law = self
         while len(law.x) > _FEWEST:
             kept = np.arange(len(law.x)) % 2 == 0

@@ -112,7 +112,7 @@ def family() -> Laws:
         weights, means, stds = kinds[i % len(kinds)]()
         for size in _SIZES:
             tilted = weights * np.exp(_TILT * draw.normal(size=len(weights)) * (size != 1))
-            laws.append(_mixture(tilted / tilted.sum(), means, size * stds))
+            laws.append(_mixture(tilted / tilted.sum(), size * means, size * stds))
     return Laws.of(laws)
 
 

@@ -142,8 +142,8 @@ def _steps(
         if not last:
             ax.plot([begin + size] * 2, [place - 0.69, place], color=MUTED, lw=0.8, zorder=0)
         ax.text(
-            1.03, place, f"{start + size:.3f}" if last else f"{size:{numbers}}", va="center", fontsize=9, color=INK,
-            transform=ax.get_yaxis_transform(),
+            1.03, place, f"{start + size:.3f}" if last else f"{size:{numbers}}", va="center",
+            fontsize=9, color=INK, transform=ax.get_yaxis_transform(),
         )  # fmt: skip
     ax.axhline(0.5, color=FAINT, lw=0.8)
     ax.set_ylim(-0.6, len(sizes) - 0.4)
