@@ -1,4 +1,4 @@
-"""What a command needs of a checkpoint: the file, the shape of a sample, the law it was made for."""
+"""What commands need of a checkpoint: the file, the shape of a sample, the law it is made for."""
 
 from __future__ import annotations
 

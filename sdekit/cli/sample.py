@@ -14,13 +14,11 @@ from sdekit.cli.checkpoints import loaded, shape_of, trained_on
 from sdekit.cli.folders import claim_file, write
 from sdekit.cli.options import Common, Int, MaybeInt
 from sdekit.cli.terminal import Terminal
-from sdekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from sdekit.training import Checkpoint
 
 __all__ = ["OPTIONS", "run"]
 
