@@ -68,6 +68,7 @@ _NODES = 32  # of each law
 _PRICE = 60.0  # of eq. (3)
 _MARGINS = (0.03, 0.01, 0.0)  # of eq. (3), until one leads to a better grid
 _PROGRAMS = 40  # linear ones, of a descent
+_FEW = 24  # steps up to which a descent from the named grid itself is tried as well
 _LOOSE = (2.0, 0.0, 10)  # price, margin and programs of a descent that finds another start
 _PUSHED = 2  # mixtures of the family that are pushed through the kernels of stochastic samplers
 _SHORTLIST = 4  # grids along which they are, those that serve Gaussians best
@@ -231,7 +232,7 @@ def _found(sampler: Sampler, sde: LinearSDE, variances: tuple[float, ...], steps
         return np.full(1, np.inf) if grid is None else logs_of(grid) - reference
 
     start = np.zeros(path.terms)
-    starts = [start, descended(logs, start, *_LOOSE)]
+    starts = [descended(logs, start, *_LOOSE), *([start] if steps <= _FEW else [])]
     for margin in _MARGINS:
         found: list[tuple[float, Tensor]] = []
         for w in starts:

@@ -155,9 +155,9 @@ def run_of(
     grid: str | Grid | Tensor,
     denoise: bool,
 ) -> Run:
-    """The run that `sample` would make with these arguments, a network in float64."""
+    """The run that `sample` would make of this; a network is copied, in float64 on the CPU."""
     method: Sampler = make_one("sampler", sampler, Sampler)
     times = resolve_grid(grid, sde_of(model), steps)
     if isinstance(model, nn.Module):
-        model = copy.deepcopy(model).double()
+        model = copy.deepcopy(model).cpu().double()
     return Run(method, model, times, denoise)
