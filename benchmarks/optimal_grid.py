@@ -1,11 +1,11 @@
-r"""Is the optimal grid better on data that it has not seen.
+r"""The optimal grid on data that it has not seen: is it better than the named ones.
 
     python benchmarks/optimal_grid.py [--quick]
 
 The errors are W2 distances to the true law at t_min, from the true x_T, by quadrature over the
 sampler's map, and by the exact law of its output wherever the gain is small:
 
-- on mixtures in one dimension of six kinds, drawn with a seed and from ranges of their own; four
+- on mixtures in one dimension of six kinds, drawn with a seed and from ranges of their own; three
   of the kinds are not in the family that the grid is fitted to;
 - on Gaussians with spectra: falling powers, and variances at random.
 

@@ -44,14 +44,26 @@ def test_the_tutorial_is_told_exactly(tmp_path, capsys):
     assert "Initialisation is the cause: alpha_bar_T is 0.36" in flat
     assert f"large mode gets {found['weights'][1]:.3f} instead of 0.800" in flat
     assert f"{total['w2']:.3g} in all, TV {total['tv']:.2g}" in flat
+    assert "zero terminal SNR" in {mend["action"] for mend in found["mends"]}
+    assert "not tried: n=1000 in the same 100 steps: left out to save time" in flat
     assert found["sentence"] in flat
     for name, effect in found["effects"].items():
         assert re.search(rf"^{name} +{effect['w2']:.4f}", said, re.MULTILINE)
     for mend in found["mends"]:
         assert f"{mend['w2']:.4f}" in said
-    assert max(map(len, said.splitlines()[2:-1])) <= 79
+    assert max(map(len, said.splitlines()[:-1])) <= 79
     picture = Image.open(io.BytesIO((tmp_path / "d" / "waterfall.png").read_bytes()))
     assert np.ptp(np.asarray(picture.convert("L"))) > 100
+
+
+def test_a_long_law_is_told_short(tmp_path, capsys):
+    points = ", ".join(f"[{k}.5]" for k in range(100))
+    words = ["--sampler", "ddim", "--steps", "3", "--n", "200"]
+    found = diagnosed(tmp_path / "d", "--target", f"empirical(data=[{points}])", *words)
+    head = capsys.readouterr().out.partition("\n\n")[0]
+    assert " ".join(head.split()) == f"ddim(eta=0.0) on {found['what']}"
+    assert len(head) < 200
+    assert found["settings"]["target"].endswith("[99.5]])")
 
 
 def test_the_options_reach_the_run(tmp_path):

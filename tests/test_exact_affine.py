@@ -128,6 +128,22 @@ def test_a_start_that_does_not_commute():
     assert_close(law.mean, found.offset + found.start * start.mean, tol=1e-13)
 
 
+def test_a_start_that_does_not_commute_with_correlated_data():
+    """The same in a turned basis: Q diag(a) Q^T S Q diag(a) Q^T + Q diag Q^T."""
+    basis = ROTATION[:2, :2] / torch.linalg.det(ROTATION[:2, :2]).abs().sqrt()
+    basis = torch.linalg.qr(basis)[0]
+    data = Gaussian.from_spectrum(f64([0.5, 0.0]), f64([1.0, 0.01]), basis)
+    start = Gaussian(f64([1.0, -1.0]), f64([[2.0, 0.9], [0.9, 1.0]]))
+    model = ExactScore(data, VPSDE())
+    found = affine_map("ddim(eta=0.5)", model, steps=10)
+    whole = basis @ found.start.diag() @ basis.T
+    noise = basis @ found.noise.diag() @ basis.T
+    law = output_law("ddim(eta=0.5)", model, steps=10, prior=start)
+    assert float((basis - torch.eye(2)).abs().max()) > 0.1
+    assert_close(law.cov, whole @ start.cov @ whole.T + noise, tol=1e-13)
+    assert_close(law.mean, basis @ found.offset + whole @ start.mean, tol=1e-13)
+
+
 def test_the_prior_and_the_last_denoising():
     model = ExactScore(spectrum(), VPSDE())
     matched = output_law("ddim", model, steps=400, prior="matched")

@@ -163,6 +163,47 @@ def test_any_closed_form_will_do():
     assert "sliced" in str(budget)
 
 
+def test_atoms_and_what_is_too_wide_are_sampled():
+    """No exact law: "auto" goes on to samples, "exact" says why."""
+    atoms = GaussianMixture(f64([0.3, 0.7]), f64([[1.0], [-1.0]]), 0.0)
+    wide = GaussianMixture(f64([0.5, 0.5]), f64([[1e4], [-1e4]]), 1.0)
+    for law in (atoms, wide):
+        model = ExactScore(law, VPSDE())
+        assert attribute_error("ancestral", model, steps=10, n=500).method == "samples"
+        with pytest.raises(NotAffine, match=r"atom|points"):
+            attribute_error("ancestral", model, steps=10, method="exact")
+
+
+def test_infinite_parts_leave_no_interaction():
+    budget = attribute_error("ddim", ExactScore(Gaussian(f64([1.0, 2.0]), 0.0), VPSDE()), steps=10)
+    assert budget.total.kl == math.inf
+    assert budget.interaction.kl is None
+    assert "nan" not in str(budget)
+
+
+def test_a_standard_error_is_that_of_other_seeds():
+    """Of the total's W2, over 30 seeds: within a factor of two."""
+    model = ExactScore(make("target", "tutorial"), DDPM.linear(20))
+    found = [
+        attribute_error("ancestral", model, method="samples", n=1000, seed=7 * k).total
+        for k in range(30)
+    ]
+    spread = torch.tensor([effect.w2 for effect in found]).std()
+    said = torch.tensor([effect.stderr for effect in found]).mean()
+    assert 0.5 < float(said / spread) < 2.0
+
+
+def test_samples_share_their_data():
+    """The marginal is the data noised: truncation is not drowned in the floor."""
+    budget = attribute_error(
+        "heun", ExactScore(make("target", "tutorial"), VPSDE()), steps=20, method="samples"
+    )
+    assert budget.truncation.w2 < 0.03 < budget.floor
+    assert budget.score.w2 == 0.0
+    assert budget.score.weights_stderr.abs().max() == 0.0
+    assert "two true samples" in str(budget)
+
+
 def test_what_it_prints_and_writes():
     budget = attribute_error("heun", ExactScore(TWO, VPSDE()), steps=10)
     text = str(budget)

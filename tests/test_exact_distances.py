@@ -150,6 +150,33 @@ def test_singular_laws():
     assert total_variation(point, full) == 1.0
 
 
+@pytest.mark.parametrize("var", [1e-8, 1e-15, 1e-16, 1e-17, 1e-30])
+def test_tiny_variances(var):
+    """r - 1 - log r with r far from 1: no digits are lost, and nothing becomes infinite."""
+    p, q = Gaussian(f64([0.0]), var), Gaussian(f64([0.0]), 1.0)
+    assert kl_divergence(p, q) == pytest.approx(0.5 * (var - 1 - math.log(var)), rel=1e-12)
+    wide, far = Gaussian(f64([0.0]), 1e-12), Gaussian(f64([3.0]), 1e12)
+    true = 0.5 * (1e-24 - 1 + math.log(1e24) + 9e-12)
+    assert kl_divergence(wide, far) == pytest.approx(true, rel=1e-12)
+    turned = random_law(5, 2)
+    thin = Gaussian(turned.mean, 1e-14 * random_cov(8, 2))
+    assert kl_divergence(thin, turned) == pytest.approx(textbook(thin, turned)[1], rel=1e-9)
+
+
+def test_one_singular_support():
+    """Two laws on one plane in space, whose covariances do not commute there."""
+    plane = torch.linalg.qr(random_cov(4, 3))[0][:, :2]
+    inner = [random_cov(seed, 2) for seed in (1, 2)]
+    means = [f64([0.3, -0.2]), f64([0.0, 0.5])]
+    laws = [Gaussian(plane @ m, plane @ c @ plane.T) for m, c in zip(means, inner, strict=True)]
+    true = kl_divergence(Gaussian(means[0], inner[0]), Gaussian(means[1], inner[1]))
+    assert kl_divergence(*laws) == pytest.approx(true, rel=1e-8)
+    lifted = Gaussian(laws[0].mean + torch.linalg.qr(random_cov(4, 3))[0][:, 2], laws[0].cov)
+    assert kl_divergence(lifted, laws[1]) == math.inf
+    assert kl_divergence(random_law(3, 3), laws[1]) == math.inf
+    assert kl_divergence(laws[1], random_law(3, 3)) == math.inf
+
+
 def test_the_worst_variance_is_named():
     p = Gaussian.from_spectrum(f64([0.0, 0.0, 0.0]), f64([1.0, 0.02, 9.0]))
     q = Gaussian.from_spectrum(f64([0.0, 0.0, 0.0]), f64([1.1, 0.01, 9.5]))

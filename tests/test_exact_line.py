@@ -178,6 +178,17 @@ def test_lines_in_any_direction():
     assert float(table.weights(law).sum()) == pytest.approx(1.0)
 
 
+def test_atoms_have_no_table():
+    for law in (
+        Gaussian(f64([1.0]), 0.0),
+        GaussianMixture(f64([0.3, 0.7]), f64([[1.0], [-1.0]]), f64([0.0, 1.0])),
+    ):
+        with pytest.raises(NotAffine, match="atom"):
+            Law1D.of(law)
+    unused = GaussianMixture(f64([0.0, 1.0]), f64([[1.0], [-1.0]]), f64([0.0, 1.0]))
+    assert Law1D.of(unused).mean == pytest.approx(-1.0)
+
+
 def test_bad_arguments():
     line, plane = Law1D.of(TWO), Law1D.of(make("target", "tutorial"))
     with pytest.raises(DtypeError, match="Law1D"):

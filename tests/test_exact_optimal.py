@@ -196,32 +196,28 @@ def test_a_spectrum_may_be_long_or_have_zeros():
     assert bool((grid.diff() < 0).all())
 
 
-def kinds(sampler, sde, steps, n):
-    gains = benchmark.gains(sampler, sde, steps, n)
-    return [(float(g.min()), float(g.median())) for g in gains]
-
-
 def test_held_back_laws_gain_by_ddim_on_ve():
-    (least, median), (least_spectrum, median_spectrum) = kinds("ddim", VESDE(), 10, 24)
-    assert least > 0.98
-    assert median > 1.1
-    assert least_spectrum > 1.0
-    assert median_spectrum > 1.1
+    mixtures, spectra = benchmark.gains("ddim", VESDE(), 10, 24)
+    assert float(mixtures.min()) > 1.0
+    assert float(mixtures.median()) > 1.1
+    assert float(spectra.min()) > 1.0
+    assert float(spectra.median()) > 1.1
 
 
+# what docs/optimal-grid.md states: the least median, and the share below 1 that is known
 HELD = [
-    ("ddim", VPSDE(), 1.05), ("ddim", SubVPSDE(), 1.15), ("heun", VPSDE(), 1.0),
-    ("heun", SubVPSDE(), 1.04), ("heun", VESDE(), 1.08),
+    ("ddim", VPSDE(), 1.05, 0.0), ("ddim", SubVPSDE(), 1.15, 0.0), ("heun", VPSDE(), 1.0, 0.0),
+    ("heun", SubVPSDE(), 1.04, 0.04), ("heun", VESDE(), 1.08, 0.04),
 ]  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sampler", "sde", "gain"), HELD, **by_name)
-def test_held_back_laws_gain(sampler, sde, gain):
-    (least, median), (least_spectrum, _) = kinds(sampler, sde, 10, 120)
-    assert least > 0.9
-    assert median > gain
-    assert least_spectrum > 0.97
+@pytest.mark.parametrize(("sampler", "sde", "gain", "worse"), HELD, **by_name)
+def test_held_back_laws_gain(sampler, sde, gain, worse):
+    mixtures, spectra = benchmark.gains(sampler, sde, 10, 120)
+    assert float((mixtures < 0.995).double().mean()) <= worse
+    assert float(mixtures.median()) > gain
+    assert float(spectra.min()) > 0.97
 
 
 # stochastic samplers ----------------------------------------------------------------------------

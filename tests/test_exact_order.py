@@ -213,6 +213,11 @@ def test_what_claims_no_order_does_not_converge():
     assert order.errors[-1] > 0.5 * order.errors[-2] > 5e-3
 
 
+def test_the_strong_order_needs_doubling_steps():
+    """Distances of unlike pairs have no common slope: none is claimed."""
+    assert convergence_order("ddim(eta=1)", "vp", steps=(10, 20, 22, 80, 88)).strong is None
+
+
 # refusals ---------------------------------------------------------------------------------------
 
 

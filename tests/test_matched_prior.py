@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from sampling_support import Wrapped, draws, spectrum, two_modes
@@ -271,6 +272,46 @@ def test_a_low_rank_of_more_rows_than_give_its_directions():
     assert_close(found.values, values[-2:], tol=1e-9)
     assert_close((found.vectors.T @ vectors[:, -2:]).abs(), eye(2), tol=1e-4)
     assert_close(found.cov.trace(), values.sum(), tol=EXACT)
+
+
+def slowly_falling(n, d):
+    """Samples whose standard deviations fall from 5 to 0.1, linearly: no direction stands out."""
+    return draws(n, (d,), 1) * torch.linspace(5, 0.1, d).double() @ turned(d, 2)
+
+
+@pytest.mark.parametrize(("n", "d"), [(3000, 600), (1000, 600), (500, 600)])
+def test_a_slowly_falling_spectrum_is_cut_exactly_up_to_1024_rows_or_dimensions(n, d):
+    x = slowly_falling(n, d)
+    values, vectors = np.linalg.eigh(dense_moments(x)[1].numpy())
+    found = Moments.of(x)
+    assert found.kind == "low_rank"
+    assert_close(found.values, torch.from_numpy(values[-64:]), tol=EXACT)
+    assert_close(found.vectors.T @ torch.from_numpy(vectors[:, -64:]) @ (
+        torch.from_numpy(vectors[:, -64:]).T @ found.vectors), eye(64), tol=1e-9)  # fmt: skip
+    assert found.rest == pytest.approx(values[:-64].mean(), rel=1e-10)
+
+
+@pytest.mark.parametrize(("flat", "least"), [(False, 0.999), (True, 0.99)])
+def test_beyond_1024_it_captures_nearly_what_the_best_directions_do(flat, least):
+    """A slowly falling spectrum, and noise of one variance, the worst there is."""
+    x = draws(3000, (1200,), 3) if flat else slowly_falling(3000, 1200)
+    best = np.linalg.eigvalsh(dense_moments(x)[1].numpy())[-64:]
+    found = Moments.of(x)
+    assert least * best.sum() <= float(found.values.sum()) <= (1 + EXACT) * best.sum()
+    centred = x - x.mean(dim=0)
+    assert_close(found.values, (centred @ found.vectors).square().mean(dim=0), tol=EXACT)
+
+
+def test_fewer_real_directions_than_are_sought():
+    """3 in 1200 dimensions; 1100 rows of which most are the same; all but one row the same."""
+    x = draws(2000, (3,), 1) @ turned(1200)[:3]
+    found = Moments.of(x)
+    assert found.values.shape == (3,)
+    assert_close(found.cov, dense_moments(x)[1], tol=EXACT)
+    x = torch.zeros(1100, 1200, dtype=torch.float64)
+    for rows in (40, 1):
+        x[:rows] = draws(rows, (1200,))
+        assert_close(Moments.of(x).cov.trace(), dense_moments(x)[1].trace(), tol=EXACT)
 
 
 def test_a_tensor_beyond_the_limit_is_measured_on_some_rows_of_it(monkeypatch):

@@ -139,7 +139,7 @@ def _exactly(summary: Mapping[str, Any]) -> str:
     large = found["attribution"]["truth"].index(max(found["attribution"]["truth"]))
     rows = [
         f"<tr><td>{escape(name)}</td>"
-        + "".join(f'<td class="n">{effect[key]:.4f}</td>' for key in ("w2", "kl", "tv"))
+        + "".join(f'<td class="n">{_number(effect[key])}</td>' for key in ("w2", "kl", "tv"))
         + f'<td class="n">{effect["weights"][large]:+.4f}</td></tr>'
         for name, effect in found["attribution"]["effects"].items()
     ]
@@ -154,6 +154,10 @@ def _exactly(summary: Mapping[str, Any]) -> str:
         f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
         f"<p>Exact weights of the large mode: {', '.join(weights)}.</p>"
     )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _figure(name: str, data: bytes) -> str:

@@ -64,7 +64,7 @@ OPTIONS = Diagnose
 def run(options: Diagnose, terminal: Terminal) -> int:
     """Diagnose; returns the exit code."""
     from sdekit._catalogue import make_one
-    from sdekit._check import choice, integer
+    from sdekit._check import choice, integer, shown
     from sdekit.cli.device import device_of
     from sdekit.cli.grids import grid_of, grid_rule
     from sdekit.exact.diagnosis import diagnose
@@ -83,7 +83,7 @@ def run(options: Diagnose, terminal: Terminal) -> int:
     claim_folder(options.out, allowed=options.overwrite, how="--overwrite")
     steps = options.steps or model.sde.default_steps
     grid = grid_of(rule, sampler, model, steps, terminal)
-    terminal.say(f"{sampler!r} on {what}")
+    terminal.wrap(f"{shown(sampler)} on {what}")
     terminal.say()
     with terminal.progress("diagnosing", None) as advance:
         found = diagnose(
@@ -105,6 +105,7 @@ def run(options: Diagnose, terminal: Terminal) -> int:
 def _model(options: Diagnose) -> tuple[Predictor, Any, str]:
     """The model, the law of its data, and what both are."""
     from sdekit._catalogue import make_one
+    from sdekit._check import shown
     from sdekit.cli.checkpoints import loaded, trained_on
     from sdekit.model import ExactScore
     from sdekit.sde import LinearSDE
@@ -125,13 +126,14 @@ def _model(options: Diagnose) -> tuple[Predictor, Any, str]:
         )
     if not isinstance(target, ExactTarget):
         raise ConfigError(
-            f"--target {target!r} has no score in closed form, and samples of it no truth to be "
-            "held against; name a gaussian, gaussian_mixture, tutorial or empirical one"
+            f"--target {shown(target)} has no score in closed form, and samples of it no truth "
+            "to be held against; name a gaussian, gaussian_mixture, tutorial or empirical one"
         )
     if found is None:
         sde = make_one("sde", options.sde or "vp", LinearSDE)
-        return ExactScore(target, sde), target, f"the exact score of {target!r} under {sde!r}"
-    return found.model, target, f"{found.path}, step {found.step}, under {found.model.sde!r}"
+        what = f"the exact score of {shown(target)} under {shown(sde)}"
+        return ExactScore(target, sde), target, what
+    return found.model, target, f"{found.path}, step {found.step}, under {shown(found.model.sde)}"
 
 
 def _write(options: Diagnose, found: Diagnosis, what: str) -> None:

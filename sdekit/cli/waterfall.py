@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdekit import plots
+from sdekit.exact.wording import mode_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,14 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["waterfall"]
 
-# in the order of the equations of sdekit.exact.attribution
-_ORDER = ("truncation", "discretisation", "initialisation", "score", "interaction")
-
 
 def waterfall(budget: ErrorBudget) -> Figure:
     """The causes one below the other, in W2 and, where there are modes, in one's weight."""
-    truth = budget.truth
-    mode = None if truth is None or len(truth) < 2 else int(truth.argmax())
+    mode, truth = budget.mode, budget.truth
 
     def part(name: str, effect: Effect) -> plots.Part:
         if mode is None or effect.weights is None:
@@ -30,9 +27,9 @@ def waterfall(budget: ErrorBudget) -> Figure:
         return plots.Part(name, effect.w2, effect.stderr, float(effect.weights[mode]), noise)
 
     return plots.waterfall(
-        [part(name, getattr(budget, name)) for name in _ORDER],
+        [part(name, effect) for name, effect in budget.parts.items()],
         part("total", budget.total),
         axis="W2" if budget.exact else "sliced W2",
-        shift_axis="weight of the large mode",
+        shift_axis=f"weight of {mode_name(budget)}",
         start=0.0 if mode is None or truth is None else float(truth[mode]),
     )

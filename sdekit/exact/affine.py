@@ -42,9 +42,10 @@ from sdekit.sampling.base import Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
 from sdekit.sampling.noise import KeyedNoise
 from sdekit.sampling.setup import evaluating, sde_of, starting_law
+from sdekit.sde.base import LinearSDE
 from sdekit.targets import Gaussian, Target
 
-__all__ = ["AffineMap", "affine_map", "as_gaussian", "output_law"]
+__all__ = ["AffineMap", "affine_map", "as_gaussian", "denoised_gaussian", "output_law"]
 
 _DEFECT = 1e-9  # of the output's size: what rounding leaves between eq. (1) and a run
 _ROUNDING = 2.0**-46  # of the largest state on the way, which a later step may shrink
@@ -296,6 +297,18 @@ def as_gaussian(law: Moments | Target) -> Gaussian:
     if isinstance(law, Gaussian):
         return law
     raise NotAffine(f"prior must be Gaussian for an exact law, got {shown(law)}")
+
+
+def denoised_gaussian(law: Gaussian, sde: LinearSDE, t: float) -> Gaussian:
+    """The law of E[x_0 | x_t] for Gaussian data of this law.
+
+    With C its covariance it is N(m, (alpha C)^2 (alpha^2 C + var I)^{-1}).
+    """
+    alpha, var = float(sde.alpha(t)), float(sde.var(t))
+    values, vectors = law.spectrum
+    return Gaussian.from_spectrum(
+        law.mean, (alpha * values).square() / (alpha**2 * values + var), vectors
+    )
 
 
 def output_law(

@@ -57,6 +57,7 @@ class ErrorBudget:
         truth: the weights of the data's modes [(k,)], or None.
         weights: those of the samples [(k,)], or None.
         floor: the W2 of two sets of true samples; 0 where the laws are exact.
+        error: the largest error of a quadrature in it, as a W2; 0 where there is none.
     """
 
     initialisation: Effect
@@ -69,6 +70,14 @@ class ErrorBudget:
     truth: Tensor | None
     weights: Tensor | None
     floor: float = 0.0
+    error: float = 0.0
+
+    @property
+    def mode(self) -> int | None:
+        """The heaviest mode of the data, whose weight is told; None for fewer than two modes."""
+        if self.truth is None or len(self.truth) < 2:
+            return None
+        return int(self.truth.argmax())
 
     @property
     def exact(self) -> bool:
@@ -102,17 +111,20 @@ class ErrorBudget:
             "truth": plain(self.truth),
             "weights": plain(self.weights),
             "floor": self.floor,
+            "error": self.error,
             "effects": effects,
         }
 
     def __str__(self) -> str:
         """A table."""
-        mode = None if self.truth is None else int(self.truth.argmax())
+        mode = self.mode
         heads = ["", "sliced W2" if not self.exact else "W2", "KL", "TV"]
         heads += [] if mode is None else [f"weight {float(self.truth[mode]):.3g}"]  # type: ignore[index]
         lines = [heads]
         for name, effect in {**self.parts, "total": self.total}.items():
             lines.append([name, *effect.cells(mode)])
+        if not self.exact:
+            lines.append(["two true samples", f"{self.floor:.4f}", *[""] * (len(heads) - 2)])
         widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
         return "\n".join(
             "  ".join(
@@ -228,4 +240,5 @@ class _Switches:
             truth=laws.weights(data),
             weights=laws.weights(output),
             floor=laws.floor(),
+            error=laws.error,
         )

@@ -21,25 +21,25 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sdekit._check import choice
 from sdekit.errors import NonFiniteError, NotAffine
-from sdekit.exact.affine import as_gaussian, output_law
+from sdekit.exact.affine import as_gaussian, denoised_gaussian, output_law
 from sdekit.exact.collinear import Line, line_of, split
 from sdekit.exact.kernels import Map, pushed
 from sdekit.exact.line import Array, Law1D
-from sdekit.exact.passes import Run, ZeroNoise, run_of
+from sdekit.exact.passes import Run, ZeroNoise, column, run_of
 from sdekit.model import ExactScore, Predictor
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.grid import Grid
 from sdekit.sampling.setup import evaluating, starting_law
-from sdekit.targets import Gaussian, GaussianMixture, Target
+from sdekit.targets import GaussianMixture, Target
 
 __all__ = ["denoised_law", "output_law_1d"]
 
-_SPACING = 0.65  # of the narrowest kernel: the trapezoid rule then errs by 1e-10
-_COARSE = 0.8  # the second resolution, by which the error is measured: 2e-7
+_SPACINGS = (0.8, 0.65, 0.5, 0.35, 0.25, 0.18)  # of the narrowest kernel
+_REFINED = (2, 1, 0.5, 0.25)  # of the gap between the images of neighbouring nodes
+_ERROR = 1e-6  # of the law's deviation: where two resolutions agree so far, the finer one stands
 _GAP = 0.002  # of the law's width: how far apart two neighbouring nodes may land
 _LEAST = 1e-13  # a mass that is not worth a node
 _ROUNDS = 60  # of halving: a node's neighbour is then an ulp away
@@ -52,20 +52,17 @@ def denoised_law(model: ExactScore, t: float) -> Law1D:
         return _mapped(Law1D.of(law), _denoised(model, t))
     along, across = split(model.target, line)
     table = _mapped(Law1D.of(law, along=model.target), _denoised(ExactScore(along, model.sde), t))
-    alpha, var = float(model.sde.alpha(t)), float(model.sde.var(t))
-    values, vectors = across.spectrum
-    shrunk = (alpha * values).square() / (alpha**2 * values + var)
-    return replace(table, across=Gaussian.from_spectrum(across.mean, shrunk, vectors))
+    return replace(table, across=denoised_gaussian(across, model.sde, t))
 
 
 # deterministic samplers, eq. (1) ----------------------------------------------------------------
 
 
-def _mapped(start: Law1D, of: Map, *, thin: int = 1) -> Law1D:
-    """The law of S(x) for x of this law; `thin` drops nodes, to measure what they bring."""
-    x = start.x[::thin]
+def _mapped(start: Law1D, of: Map, factor: float = 1) -> Law1D:
+    """The law of S(x) for x of this law; `factor` scales how far apart nodes may land."""
+    x = start.x[:: max(1, int(factor))]
     y = of.values(x)
-    gap = _GAP * thin * _width(y, start.distribution(x))
+    gap = _GAP * factor * _width(y, start.distribution(x))
     for _ in range(_ROUNDS):
         cdf = start.distribution(x)
         far = (np.abs(np.diff(y)) > gap) & (np.diff(cdf) > _LEAST)
@@ -115,25 +112,21 @@ def _whole(run: Run) -> Map:
 
     def values(x: Array) -> Array:
         with torch.no_grad():
-            *_, last = run.frames(_column(x), ZeroNoise())
+            *_, last = run.frames(column(x), ZeroNoise())
         return last.x.reshape(-1).numpy()
 
     def slopes(x: Array) -> Array:
-        marks = run.marks(_column(x))
+        marks = run.marks(column(x))
         ones = torch.ones_like(marks[-1].frame.x)
         return run.backward(marks, ones, lambda k, kick: None).reshape(-1).numpy()
 
     return Map(values, slopes)
 
 
-def _column(x: Array) -> Tensor:
-    return torch.from_numpy(np.array(x, dtype=np.float64))[:, None]
-
-
 def _forward(run: Run, x: Array) -> Iterator[tuple[float, Array]]:
     """The time and the states after every row of a deterministic run."""
     with torch.no_grad():
-        for frame in run.frames(_column(x), ZeroNoise()):
+        for frame in run.frames(column(x), ZeroNoise()):
             yield frame.t, frame.x.reshape(-1).numpy()
 
 
@@ -142,10 +135,10 @@ def _denoised(model: Predictor, t: float) -> Map:
 
     def values(x: Array) -> Array:
         with torch.no_grad():
-            return model(_column(x), t).x0.reshape(-1).numpy()
+            return model(column(x), t).x0.reshape(-1).numpy()
 
     def slopes(x: Array) -> Array:
-        points = _column(x).requires_grad_()
+        points = column(x).requires_grad_()
         with torch.enable_grad():
             clean = model(points, t).x0
         slope = torch.autograd.grad(clean, points, torch.ones_like(clean))[0]
@@ -219,8 +212,8 @@ def output_law_1d(
         )  # fmt: skip
     with evaluating(run.model), torch.no_grad():
         path = [(float(run.grid[0]), table), *_rows(inside, table)] if keep else []
-        law, coarse = _law(inside, table)
-    return replace(law, error=law.wasserstein(coarse), across=across, path=path)
+        law = _law(inside, table)
+    return replace(law, across=across, path=path)
 
 
 def _factors(run: Run, line: Line) -> tuple[Run, Run]:
@@ -255,25 +248,37 @@ def _is_a_map(run: Run) -> bool:
     return noise.count == 0
 
 
-def _law(run: Run, start: Law1D) -> tuple[Law1D, Law1D]:
-    """The law of the output at two resolutions, the finer one first."""
-    if _is_a_map(run):
-        whole = _whole(run)
-        return _mapped(start, whole), _mapped(start, whole, thin=2)
-    found = []
-    for spacing in (_SPACING, _COARSE):
+def _law(run: Run, start: Law1D) -> Law1D:
+    """The law of the output: resolutions are refined until two of them agree."""
+    tried = _mapped_laws(run, start) if _is_a_map(run) else _pushed_laws(run, start)
+    coarse = next(tried)
+    for fine in tried:
+        error = fine.wasserstein(coarse)
+        if error <= _ERROR * fine.var**0.5:
+            break
+        coarse = fine
+    return replace(fine, error=error)
+
+
+def _mapped_laws(run: Run, start: Law1D) -> Iterator[Law1D]:
+    whole = _whole(run)
+    for factor in _REFINED:
+        yield _mapped(start, whole, factor)
+
+
+def _pushed_laws(run: Run, start: Law1D) -> Iterator[Law1D]:
+    for spacing in _SPACINGS:
         *_, (t, table) = pushed(run, start, spacing, _mapped)
         law = table()
         if run.denoise and float(run.model.sde.var(t)) > 0:
             law = _mapped(law, _denoised(run.model, t))
-        found.append(law)
-    return found[0], found[1]
+        yield law
 
 
 def _rows(run: Run, start: Law1D) -> Iterator[tuple[float, Law1D]]:
     """The time and the law after every row."""
     if not _is_a_map(run):
-        yield from ((t, table()) for t, table in pushed(run, start, _SPACING, _mapped))
+        yield from ((t, table()) for t, table in pushed(run, start, _SPACINGS[1], _mapped))
         return
     for k, (t, y) in enumerate(_forward(run, start.x)):
         if k:

@@ -19,7 +19,7 @@ from sdekit._catalogue import make_one
 from sdekit.errors import SdekitError
 from sdekit.exact.attribution import CAUSES, ErrorBudget, attribute_error
 from sdekit.exact.mends import MENDS, Case, Changes, Mend
-from sdekit.exact.wording import large_mode, retraining, sentence, visible
+from sdekit.exact.wording import retraining, sentence, visible
 from sdekit.model import ExactScore, Predictor
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
@@ -29,6 +29,7 @@ __all__ = ["Diagnosis", "Mend", "diagnose"]
 
 _CLOSE = 0.7  # of the largest cause: a second one of this size counts as well
 _ROWS = 400  # model calls on a law that all mends together may take
+_LEFT_OUT = "left out to save time; it can be tried by itself"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """The table of causes, that of mends, and the sentence."""
-        mode = large_mode(self.budget)
+        mode = self.budget.mode
         rows = [
             [
                 retraining(mend),
@@ -87,7 +88,8 @@ class Diagnosis:
             f"{row[0]:{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}".rstrip()
             for row in [heads, *rows]
         ]
-        return "\n".join([str(self.budget), "", *(lines if rows else []), "", self.sentence])
+        parts = [str(self.budget), *(["\n".join(lines)] if rows else []), self.sentence]
+        return "\n\n".join(parts)
 
 
 def _finite(value: Any) -> Any:
@@ -183,7 +185,7 @@ def _tried(
         nonlocal left
         cost = case.varied(changes).cost
         if cost > left:
-            not_tried[action] = "it would take too long"
+            not_tried[action] = _LEFT_OUT
             return
         left -= cost
         try:

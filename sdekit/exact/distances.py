@@ -43,6 +43,8 @@ __all__ = [
     "total_variation",
 ]
 
+_SINGULAR = 1e-13  # of the largest eigenvalue: what rounding makes of 0
+
 
 class _Pair(NamedTuple):
     """Two Gaussians in a basis: their variances [(d,)] where they commute, else None."""
@@ -135,19 +137,40 @@ def kl_divergence(p: Gaussian, q: Gaussian) -> float:
     _checked(p, q)
     pair = _pair(p, q)
     if pair.a is None or pair.b is None:
-        b, basis = q.spectrum
-        if not bool((b > 0).all()) or not bool((p.spectrum[0] > 0).all()):
-            return math.inf
-        whiten = (b.rsqrt()[:, None] * basis.T) if basis is not None else b.rsqrt().diag()
-        excess = torch.linalg.eigvalsh(whiten @ (p.cov - q.cov) @ whiten.T)  # of r - 1
-        away = (whiten @ (p.mean - q.mean)).square().sum()
-        return 0.5 * float((excess - excess.clamp_min(-1).log1p()).sum() + away)
+        return _kl_of_matrices(p, q)
     point = (pair.a == 0) & (pair.b == 0)
     if bool(((pair.a == 0) != (pair.b == 0)).any()) or bool((pair.shift[point] != 0).any()):
         return math.inf
     a, b, shift = pair.a[~point], pair.b[~point], pair.shift[~point]
-    excess = (a - b) / b
-    return 0.5 * float((excess - excess.log1p() + shift.square() / b).sum())
+    return 0.5 * float((_excess(a, b) + shift.square() / b).sum())
+
+
+def _excess(a: Tensor, b: Tensor) -> Tensor:
+    """r - 1 - log r of r = a / b, to the last digits both where r is 1 and where it is tiny."""
+    gap = (a - b) / b
+    return torch.where(gap.abs() < 0.5, gap - gap.log1p(), gap - a.log() + b.log())
+
+
+def _kl_of_matrices(p: Gaussian, q: Gaussian) -> float:
+    """Eq. (2) where the covariances do not commute, on the support that the two share."""
+    a, (b, right) = p.spectrum[0], q.spectrum
+    kept = b > _SINGULAR * b.max()
+    basis = torch.eye(len(b), dtype=b.dtype) if right is None else right
+    inside, outside = basis[:, kept], basis[:, ~kept]
+    rank = int((a > _SINGULAR * a.max()).sum())
+    shift = p.mean - q.mean
+    lost = max(float((outside.T @ p.cov @ outside).abs().max()) / float(a.max()),
+               float((outside.T @ shift).square().max()) / float(b.max())
+               ) if outside.shape[1] else 0.0  # fmt: skip
+    if rank < int(kept.sum()) or lost > _SINGULAR:
+        return math.inf
+    whiten = b[kept].rsqrt()[:, None] * inside.T
+    away = (whiten @ shift).square().sum()
+    near = torch.linalg.eigvalsh(whiten @ (p.cov - q.cov) @ whiten.T)  # r - 1, near 1 the better
+    ratio = torch.linalg.eigvalsh(whiten @ p.cov @ whiten.T).clamp_min(1e-300)
+    one = torch.ones_like(ratio)
+    each = torch.where(near.abs() < 0.5, near - near.clamp_min(-0.5).log1p(), _excess(ratio, one))
+    return 0.5 * float(each.sum() + away)
 
 
 def total_variation(p: Gaussian, q: Gaussian) -> float | None:
@@ -218,6 +241,10 @@ class Worst:
     w2: float
     relative: float
 
+    def __str__(self) -> str:
+        share = "" if math.isinf(self.relative) else f", {self.relative:.2%} of its deviation"
+        return f"variance {self.variance:.6g}: W2 {self.w2:.3g}{share}"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -248,10 +275,7 @@ class Comparison:
         text = f"W2 {self.w2:.6g}, KL {self.kl:.6g} and {self.reverse_kl:.6g} nats, TV {tv}"
         if self.worst is None:
             return f"{text}; the covariances do not commute: no spectrum"
-        return (
-            f"{text}; worst at variance {self.worst.variance:.6g}: W2 {self.worst.w2:.3g}, "
-            f"{self.worst.relative:.2%} of its standard deviation"
-        )
+        return f"{text}; worst at {self.worst}"
 
 
 def compare(p: Gaussian, q: Gaussian) -> Comparison:

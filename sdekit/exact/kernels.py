@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from sdekit.errors import ConfigError, NonFiniteError, NotAffine
+from sdekit.errors import NonFiniteError, NotAffine
 from sdekit.exact.line import Array, Law1D
-from sdekit.exact.passes import Run
+from sdekit.exact.passes import Run, column
 from sdekit.sampling.base import CountedModel
 from sdekit.sampling.plan import Plan, plan_for
 
@@ -80,11 +80,11 @@ class _Row:
 
     def mean(self, x: Array) -> Array:
         """m(x)."""
-        return self(_column(x))[0].reshape(-1).numpy()
+        return self(column(x))[0].reshape(-1).numpy()
 
     def slope(self, x: Array) -> Array:
         """m'(x)."""
-        points = _column(x).requires_grad_()
+        points = column(x).requires_grad_()
         with torch.enable_grad():
             out, _ = self(points)
         slope = torch.autograd.grad(out, points, torch.ones_like(out))[0]
@@ -97,7 +97,7 @@ class _Row:
         return self._std
 
     def _measured(self, x: Array) -> float:
-        points = _column(x[:: max(1, len(x) // 16)])
+        points = column(x[:: max(1, len(x) // 16)])
         n = len(points)
         levels = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64).repeat_interleave(n)[:, None]
         out, draws = self(points.repeat(3, 1), levels)
@@ -128,10 +128,6 @@ def _refused(run: Run, why: str) -> NotAffine:
     )
 
 
-def _column(x: Array) -> Tensor:
-    return torch.from_numpy(np.array(x, dtype=np.float64))[:, None]
-
-
 @dataclass(frozen=True, eq=False)
 class _Density:
     """A density on the points low + j h."""
@@ -151,10 +147,12 @@ class _Density:
         p = np.clip(p, 0.0, None).astype(np.float64)
         x = self.low + self.h / _UPSAMPLED * np.arange(len(p), dtype=np.float64)
         cdf = np.maximum.accumulate(CubicSpline(x, p).antiderivative()(x))
+        if not math.isfinite(cdf[-1]):
+            raise NonFiniteError("the density leaves the finite numbers: the sampler overflows")
         if not abs(cdf[-1] - 1) < 1e-6:
-            raise NonFiniteError(
+            raise NotAffine(
                 f"the density has the mass {cdf[-1]:.9g} on {len(self.p)} points: a row is too "
-                "steep for its noise, or leaves the finite numbers"
+                "steep for its noise, and the quadrature fails"
             )
         return Law1D(x, cdf / cdf[-1], p / cdf[-1], self.h)
 
@@ -186,10 +184,9 @@ class _Density:
 def _count(width: float, h: float) -> int:
     n = math.ceil(width / h) + 1 if 0 < h < math.inf and math.isfinite(width) else _MOST + 1
     if n > _MOST:
-        raise ConfigError(
+        raise NotAffine(
             f"the density needs more than {_MOST} points: the noise of a step is too small "
-            f"against the width {width:.3g} of the law; take fewer steps, or a deterministic "
-            "sampler"
+            f"against the width {width:.3g} of the law, which has no exact law by quadrature"
         )
     return n
 
@@ -217,8 +214,8 @@ def pushed(
 
     Raises:
         NotAffine: a row is no Gaussian kernel, or has a memory.
-        ConfigError: the density needs too many points.
-        NonFiniteError: its mass is lost.
+        NotAffine: the density needs too many points, or its mass is lost on them.
+        NonFiniteError: it leaves the finite numbers.
     """
     counted = CountedModel(run.model)
     plan = plan_for(run.sampler, run.model.sde, counted.parametrization, run.grid)

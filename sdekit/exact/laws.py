@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from sdekit._catalogue import make_one
 from sdekit.errors import NotAffine
-from sdekit.exact.affine import as_gaussian, output_law
+from sdekit.exact.affine import as_gaussian, denoised_gaussian, output_law
 from sdekit.exact.densities import denoised_law, output_law_1d
 from sdekit.exact.distances import bures_wasserstein, kl_divergence, total_variation
 from sdekit.exact.line import Law1D
@@ -34,6 +35,7 @@ __all__ = ["Effect", "Laws", "laws_for"]
 L = TypeVar("L")
 
 _DIRECTIONS = 64  # of the sliced distance
+_WIDTH = 1e-6  # that an atom is given, as a share of the variance of the whole law
 _BLOCKS = 10  # of samples, whose spread gives the standard errors
 
 
@@ -64,6 +66,8 @@ class Effect:
             values = [getattr(e, name) for e in (self, *parts)]
             if any(v is None for v in values):
                 return None
+            if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+                return None  # nothing can be taken from infinity
             return values[0] - sum(values[1:])
 
         spread = [e.weights_stderr for e in (self, *parts)]
@@ -101,7 +105,8 @@ class Laws(ABC, Generic[L]):
     """
 
     name: str
-    last = True  # whether no other exact way is tried after this one
+    last = True  # False where another exact way is tried next
+    error = 0.0  # the largest of a quadrature so far, as a W2
 
     def __init__(
         self, sampler: str | Sampler, exact: ExactScore, settings: dict[str, Any]
@@ -179,10 +184,7 @@ class GaussianLaws(Laws[Gaussian]):
         """N(alpha m, alpha^2 C + var I), or the law of E[x_0 | x_t]."""
         if not self.denoised:
             return self.exact.at(self.end)  # type: ignore[return-value]  # of a Gaussian
-        alpha, var = float(self.exact.sde.alpha(self.end)), float(self.exact.sde.var(self.end))
-        values, vectors = self._law.spectrum
-        shrunk = (alpha * values).square() / (alpha**2 * values + var)
-        return Gaussian.from_spectrum(self._law.mean, shrunk, vectors)
+        return denoised_gaussian(self._law, self.exact.sde, self.end)
 
     def effect(self, law: Gaussian, reference: Gaussian) -> Effect:
         """In closed form."""
@@ -203,7 +205,9 @@ class LineLaws(Laws[Law1D]):
         """Exact to the error of the quadrature."""
         if getattr(model, "target", None) is None and self.exact.target.shape != (1,):
             raise NotAffine("a network has an exact law in one dimension only")
-        return output_law_1d(self.sampler, model, prior=prior, **self.settings)
+        law = output_law_1d(self.sampler, model, prior=prior, **self.settings)
+        self.error = max(self.error, law.error)
+        return law
 
     def data(self) -> Law1D:
         """The target along its line."""
@@ -269,12 +273,19 @@ class SampledLaws(Laws[Tensor]):
         return self._drawn(self.exact.target, 1)
 
     def marginal(self) -> Tensor:
-        """Draws of the marginal."""
-        x = self._drawn(self.exact.at(self.end), 2)
+        """The draws of the data, noised to the last time."""
+        t, x0 = self.end, self.data()
+        generator = torch.Generator().manual_seed(self.seed + 2)
+        z = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        x = self.exact.sde.perturb(x0, t, z) if float(self.exact.sde.var(t)) > 0 else x0
         return self.exact(x, self.end).x0 if self.denoised else x
 
     def effect(self, law: Tensor, reference: Tensor) -> Effect:
         """The sliced distance, and the shares of samples nearest to each mode."""
+        if law is reference:
+            shift = self.weights(law)
+            still = None if shift is None else torch.zeros_like(shift)
+            return Effect(0.0, None, None, still, 0.0, still)
         w2, stderr = self._sliced(law, reference)
         mine, its = self.weights(law), self.weights(reference)
         if mine is None or its is None:
@@ -284,11 +295,20 @@ class SampledLaws(Laws[Tensor]):
 
     def weights(self, law: Tensor) -> Tensor | None:
         """The share of samples for which each mode is the likeliest."""
+        if self._modes is None:
+            return None
+        shares = torch.bincount(self._modes.component(law), minlength=len(self._modes.weights))
+        return shares.double() / len(law)
+
+    @cached_property
+    def _modes(self) -> GaussianMixture | None:
+        """The mixture by which samples belong to modes; atoms have a little width for it."""
         target = self.exact.target
         if not isinstance(target, GaussianMixture):
             return None
-        shares = torch.bincount(target.component(law), minlength=len(target.weights))
-        return shares.double() / len(law)
+        if float(torch.linalg.eigvalsh(target.covs).min()) > 0:
+            return target
+        return target.perturbed(1.0, _WIDTH * float(target.cov.diagonal().max()) or 1.0)  # type: ignore[return-value]  # of a mixture, a mixture
 
     def floor(self) -> float:
         """Two draws of the data."""

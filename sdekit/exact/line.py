@@ -34,11 +34,11 @@ from sdekit._check import shown
 from sdekit.errors import DtypeError, NotAffine, ShapeError
 from sdekit.exact.collinear import line_of, split
 from sdekit.exact.distances import bures_wasserstein, kl_divergence
+from sdekit.exact.modes import Array, mixture_parts, territories
 from sdekit.targets import Gaussian, GaussianMixture, Target
 
-__all__ = ["Law1D", "mixture_parts"]
+__all__ = ["Array", "Law1D"]
 
-Array = NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations of a component that its nodes span: 1e-19 lies outside
 _NODES = 2401  # of a component
@@ -94,10 +94,12 @@ class Law1D:
             inside, across = split(law, line)
             return replace(cls.of(inside), across=across)
         weights, means, stds = mixture_parts(law)
+        there = weights > 0
+        weights, means, stds = weights[there], means[there], stds[there]
+        if not (stds > 0).all():
+            raise NotAffine(f"{shown(law)} has an atom, and no density on its line")
         spans = [
-            m + s * np.linspace(-_REACH, _REACH, _NODES)
-            for w, m, s in zip(weights, means, stds, strict=True)
-            if w > 0
+            m + s * np.linspace(-_REACH, _REACH, _NODES) for m, s in zip(means, stds, strict=True)
         ]
         x = np.unique(np.concatenate(spans))
         x = x[np.append(True, np.diff(x) > 4 * np.finfo(float).eps * np.abs(x).max())]
@@ -106,7 +108,7 @@ class Law1D:
             x,
             (special.ndtr(z) * weights).sum(axis=1),
             (np.exp(-0.5 * z**2) / stds * weights).sum(axis=1) / math.sqrt(2 * math.pi),
-            float(stds[weights > 0].min()),
+            float(stds.min()),
         )
 
     def thinned(self) -> Law1D:
@@ -185,7 +187,7 @@ class Law1D:
         """The mass where each component of a mixture along the line is the likeliest [(k,)]."""
         line = line_of(target)
         parts = mixture_parts(target if line is None else split(target, line)[0])
-        owner, edges = _territories(*parts)
+        owner, edges = territories(*parts)
         at = np.concatenate([[0.0], self.distribution(edges), [1.0]])
         mass = np.zeros(len(parts[0]))
         np.add.at(mass, owner, np.diff(at))
@@ -263,22 +265,6 @@ class Law1D:
         return mine, its
 
 
-def mixture_parts(law: Target) -> tuple[Array, Array, Array]:
-    """Weights, means and standard deviations [(k,)] of a law in one dimension.
-
-    Raises:
-        NotAffine: it is neither a Gaussian nor a mixture.
-        ShapeError: it is not one-dimensional.
-    """
-    if not isinstance(law, Gaussian | GaussianMixture):
-        raise NotAffine(f"a Gaussian or a GaussianMixture is needed, got {shown(law)}")
-    if law.shape != (1,):
-        raise ShapeError(f"a law in one dimension is needed, got shape {law.shape}")
-    if isinstance(law, Gaussian):
-        return np.ones(1), law.mean.numpy(), law.cov.reshape(1).sqrt().numpy()
-    return law.weights.numpy(), law.means.reshape(-1).numpy(), law.covs.reshape(-1).sqrt().numpy()
-
-
 def _cubic(s: Array, start: Array, end: Array, left: Array, right: Array) -> tuple[Array, Array]:
     """The cubic with these ends and slopes on [0, 1], and its derivative, at s."""
     rise = end - start
@@ -351,27 +337,3 @@ def _across(p: Gaussian, q: Gaussian) -> list[tuple[float, float]] | None:
         ratio = np.exp(0.5 * d * math.log(va / vb) + 0.5 * r2 * (1 - va / vb))
         return list(zip(share.tolist(), ratio.tolist(), strict=True))
     return None
-
-
-def _territories(weights: Array, means: Array, stds: Array) -> tuple[NDArray[np.intp], Array]:
-    """The components that are likeliest from left to right, and the points between them."""
-    with np.errstate(divide="ignore"):
-        level = np.log(weights) - np.log(stds)
-    spans = np.stack([means - 40 * stds, means + 40 * stds])
-    edges = [float(spans.min()), float(spans.max())]
-    for i in range(len(means)):
-        for j in range(i):
-            # level_i - (x - m_i)^2 / 2 v_i = level_j - (x - m_j)^2 / 2 v_j, a quadratic in x
-            a = 0.5 / stds[j] ** 2 - 0.5 / stds[i] ** 2
-            b = means[i] / stds[i] ** 2 - means[j] / stds[j] ** 2
-            c = level[i] - level[j] - 0.5 * (means[i] / stds[i]) ** 2
-            c += 0.5 * (means[j] / stds[j]) ** 2
-            if np.isfinite(c):
-                roots = np.roots([a, b, c] if a else [b, c] if b else [])
-                edges += [float(r.real) for r in roots if abs(r.imag) <= 1e-12 * abs(r)]
-    edges = sorted(e for e in set(edges) if edges[0] <= e <= edges[1])
-    middles = 0.5 * (np.array(edges[1:]) + np.array(edges[:-1]))
-    score = level - 0.5 * ((middles[:, None] - means) / stds) ** 2
-    owner = score.argmax(axis=1)
-    changes = np.flatnonzero(np.diff(owner)) + 1
-    return np.append(owner[0], owner[changes]), np.array(edges)[changes]

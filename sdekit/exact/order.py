@@ -189,8 +189,8 @@ def convergence_order(
         sde: a continuous SDE, or the spelling of one.
         target: Gaussian data; by default with variances 0.01, 0.2, 1 and 6 and means that are
             not 0.
-        steps: at least three numbers of steps, doubling; by default 10, 20, 40 .. 640. The strong
-            order needs four of them, and uses those up to 320.
+        steps: at least three increasing numbers of steps; by default 10, 20, 40 .. 640. The strong
+            order needs four of them, each twice the one before, and uses those up to 320.
         interval: where the steps lie, in units of t_max, uniform in the log-SNR.
         paths: how many Brownian paths the strong error is the mean of.
         seed: of the paths.
@@ -231,7 +231,8 @@ def convergence_order(
     errors = tuple(_moment_error(method, model, grid) for grid in grids)
     weak = fit_slope(counts, errors)
     strong = None
-    followed = len(counts) > _LEAST and _one_row_a_step(method, model, grids[0])
+    doubling = all(b == 2 * a for a, b in pairwise(counts))  # the distances are those of n to 2 n
+    followed = len(counts) > _LEAST and doubling and _one_row_a_step(method, model, grids[0])
     if "noise" in method.needs and followed and method.order is not None:
         rungs = max(sum(n <= _STRONG_STEPS for n in counts), _LEAST + 1)
         strong = _strong_order(method, model, counts[:rungs], grids[:rungs], paths, seed)

@@ -21,7 +21,7 @@ from sdekit.sampling.base import CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
 from sdekit.sampling.setup import sde_of
 
-__all__ = ["Mark", "Run", "ZeroNoise", "run_of"]
+__all__ = ["Mark", "Run", "ZeroNoise", "column", "run_of"]
 
 _MEMORY = 2**26  # bytes of intermediate results that a segment may hold, about
 _TENSORS = 8  # of the samples' size that a model call and its step leave behind, about
@@ -41,6 +41,11 @@ class ZeroNoise:
             return torch.zeros_like(x)
         self.made.append(torch.zeros_like(x, requires_grad=True))
         return self.made[-1]
+
+
+def column(x: Any) -> Tensor:
+    """Points of a line, a NumPy array, as samples [(n, 1)]."""
+    return torch.tensor(x, dtype=torch.float64)[:, None]
 
 
 class Mark(NamedTuple):

@@ -14,11 +14,12 @@ from sdekit.model import Moments
 if TYPE_CHECKING:
     from sdekit.exact.diagnosis import Diagnosis
 
-__all__ = ["large_mode", "retraining", "sentence", "visible"]
+__all__ = ["mode_name", "retraining", "sentence", "visible"]
 
 _HELPS = 0.95  # of the error: a mend that leaves more is none
 _SMALL = 0.01  # of the data's spread: an error that need not be mended
-_ROUNDING = 1e-9  # of the data's spread
+_ROUNDING = 1e-9  # of the data's size
+_TIE = 1e-3  # weights that agree to the digits that are told
 _NAMED = 3  # mends that the sentence names
 
 
@@ -41,8 +42,8 @@ def _why_start(case: Case) -> str:
 def _why_steps(case: Case) -> str:
     if "adaptive" in case.sampler.needs:
         return f"the tolerances of {_name(case)} are too coarse"
-    plural = "" if case.steps == 1 else "s"
-    return f"{case.steps} step{plural} of {_name(case)} are too few"
+    steps = "1 step" if case.steps == 1 else f"{case.steps} steps"
+    return f"{steps} of {_name(case)} {'is' if case.steps == 1 else 'are'} too few"
 
 
 def _why_end(case: Case) -> str:
@@ -69,14 +70,34 @@ def _spread(case: Case) -> float:
     return math.sqrt(float(law.spectrum[0].sum()))
 
 
-def large_mode(budget: ErrorBudget) -> int | None:
-    """The mode whose weight is told, the largest one; None where there are no two."""
-    return None if budget.truth is None or len(budget.truth) < 2 else int(budget.truth.argmax())
+def _size(case: Case) -> float:
+    """The root mean square of the data, by which rounding is judged: a point has no spread."""
+    mean = Moments.of(case.exact.target).as_gaussian().mean
+    return math.hypot(_spread(case), float(mean.norm()))
+
+
+def mode_name(budget: ErrorBudget) -> str:
+    """What the mode is called whose weight is told: the large one, or its number of so many."""
+    mode, truth = budget.mode, budget.truth
+    if mode is None or truth is None:
+        return ""
+    spread = budget.total.weights_stderr  # samples tell weights apart only so far
+    tie = _TIE if spread is None else _TIE + 4 * float(spread[mode])
+    unique = int((truth > truth[mode] - tie).sum()) == 1
+    return "the large mode" if unique else f"mode {mode + 1} of {len(truth)}"
 
 
 def retraining(mend: Mend) -> str:
-    """A mend's action, and whether it needs another network."""
-    return f"retraining with {mend.action}" if mend.retrain else mend.action
+    """A mend's action, and whether it needs another network; a perfect one is one, and says so."""
+    return f"retraining with {mend.action}" if _retrained(mend) else mend.action
+
+
+def _retrained(mend: Mend) -> bool:
+    return mend.retrain and "score" not in mend.cause.split("+")
+
+
+def _measure(budget: ErrorBudget) -> str:
+    return "W2" if budget.exact else "sliced W2"
 
 
 def visible(budget: ErrorBudget) -> bool:
@@ -88,14 +109,14 @@ def visible(budget: ErrorBudget) -> bool:
 def sentence(case: Case, found: Diagnosis) -> str:
     """The whole diagnosis, for people."""
     budget, total = found.budget, found.budget.total
-    w2, noise = ("W2", "") if budget.exact else ("sliced W2", f" +- {total.stderr:.2g}")
+    w2, noise = _measure(budget), "" if budget.exact else f" +- {total.stderr:.2g}"
     if not visible(budget):
         return (
             f"No error is to be seen with {case.n} samples: {w2} {total.w2:.3g}{noise}, where "
             f"two sets of true samples are {budget.floor:.3g} apart."
         )
     spread = _spread(case)
-    if total.w2 <= _ROUNDING * spread:
+    if total.w2 <= _ROUNDING * _size(case):
         return "There is no error: the output has the law of the data."
     reasons = ", and ".join(_WHY[name](case) for name in found.causes)
     names = " and ".join(found.causes)
@@ -114,19 +135,11 @@ def sentence(case: Case, found: Diagnosis) -> str:
 
 def _weight_clause(budget: ErrorBudget) -> str:
     """The weight of the largest mode, where it is off by enough to show."""
-    mode = large_mode(budget)
+    mode = budget.mode
     if mode is None or budget.truth is None or budget.weights is None:
         return ""
     got, truth = (f"{float(weights[mode]):.3f}" for weights in (budget.weights, budget.truth))
-    return (
-        "" if got == truth else f", and {_mode_name(budget, mode)} gets {got} instead of {truth}"
-    )
-
-
-def _mode_name(budget: ErrorBudget, mode: int) -> str:
-    truth = budget.truth
-    unique = truth is not None and int((truth >= truth[mode]).sum()) == 1
-    return "the large mode" if unique else f"mode {mode}"
+    return "" if got == truth else f", and {mode_name(budget)} gets {got} instead of {truth}"
 
 
 def _outlook(found: Diagnosis) -> str:
@@ -146,20 +159,19 @@ def _outlook(found: Diagnosis) -> str:
         many = len(mends) > 1
         helps = f"none of {len(mends)} mends helps" if many else "what was tried does not help"
         return f"{helps}{why if cancels else ''}: {_told(found, mends[:1])}"
-    named = better[:_NAMED]
-    exact = ", the retrained networks taken as perfect" if any(m.retrain for m in named) else ""
-    return _told(found, named) + exact
+    return _told(found, better[:_NAMED])
 
 
 def _told(found: Diagnosis, mends: Sequence[Mend]) -> str:
-    """What some mends leave: "a would leave W2 1 (the large mode 0.7), b 2 (0.6)"."""
-    mode = large_mode(found.budget)
+    """What some mends leave: "a would leave W2 1 (the large mode: 0.7), b 2 (0.6)"."""
+    mode = found.budget.mode
     parts = []
     for k, mend in enumerate(mends):
-        verb = "would leave W2 " if k == 0 else ""
+        verb = f"would leave {_measure(found.budget)} " if k == 0 else ""
         weight = ""
         if mode is not None and mend.weights is not None:
-            label = f"{_mode_name(found.budget, mode)} " if k == 0 else ""
+            label = f"{mode_name(found.budget)}: " if k == 0 else ""
             weight = f" ({label}{float(mend.weights[mode]):.3f})"
         parts.append(f"{retraining(mend)} {verb}{mend.w2:.3g}{weight}")
-    return ", ".join(parts)
+    perfect = ", retrained networks taken as perfect" if any(map(_retrained, mends)) else ""
+    return ", ".join(parts) + perfect

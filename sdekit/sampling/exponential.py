@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
+from sdekit.errors import ConfigError
 from sdekit.sampling.base import OneKick, landing_noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -36,6 +37,7 @@ from sdekit.sde.base import LinearSDE
 __all__ = ["ExponentialEuler"]
 
 _WIDEST = 40.0  # in log-SNR: what lies beyond carries exp(-40) of the weight
+_MOST_GROWTH = 1e12  # of x in a step: some steps later it overflows
 _NODES = (8, 3.0)  # and so many per unit of log-SNR: alpha(L) may have poles at L = +- i pi
 
 
@@ -45,6 +47,9 @@ class ExponentialEuler(OneKick):
     """The reverse SDE with its linear part solved exactly and the score frozen over a step.
 
     Eq. (1): x_s = (alpha_s / alpha_t) x_t + W score(x_t, t) + (alpha_s / alpha_t) std z.
+
+    Raises:
+        ConfigError: at planning, a step in which the linear part grows beyond 1e12.
 
     Reference: arXiv:2204.13902; arXiv:2405.14250.
 
@@ -62,6 +67,13 @@ class ExponentialEuler(OneKick):
         """Eqs. (1) and (3)."""
         t, s = self.times(sde, grid)
         scale, std = sde.transition(s, t)
+        if bool((scale * _MOST_GROWTH < 1).any()):
+            k = int(scale.argmin())
+            raise ConfigError(
+                f"{self!r} multiplies x by {float(1 / scale[k]):.3g} in the step from t = "
+                f"{float(t[k]):.4g} to {float(s[k]):.4g}, where the frozen score cannot hold it: "
+                "take more steps or a weaker process"
+            )
         mean = Mix(t, x=1 / scale, score=_frozen(sde, s, t))
         return {"mean": mean, "std": landing_noise(sde, s, std / scale)}
 

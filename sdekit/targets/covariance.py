@@ -27,7 +27,7 @@ from sdekit.errors import ConfigError, ShapeError
 from sdekit.targets._batchwise import rotate
 from sdekit.targets.base import parameter
 
-__all__ = ["Covariances", "Whitening"]
+__all__ = ["Covariances", "Whitening", "rotate"]
 
 _ROUNDING = 1e-6  # of the largest entry: what a matrix that was computed in float32 may be off by
 
