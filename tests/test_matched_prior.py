@@ -279,7 +279,7 @@ def slowly_falling(n, d):
     return draws(n, (d,), 1) * torch.linspace(5, 0.1, d).double() @ turned(d, 2)
 
 
-@pytest.mark.parametrize(("n", "d"), [(3000, 600), (1000, 600), (500, 600)])
+@pytest.mark.parametrize(("n", "d"), [(3000, 600), (1100, 800), (500, 600)])
 def test_a_slowly_falling_spectrum_is_cut_exactly_up_to_1024_rows_or_dimensions(n, d):
     x = slowly_falling(n, d)
     values, vectors = np.linalg.eigh(dense_moments(x)[1].numpy())
@@ -291,10 +291,10 @@ def test_a_slowly_falling_spectrum_is_cut_exactly_up_to_1024_rows_or_dimensions(
     assert found.rest == pytest.approx(values[:-64].mean(), rel=1e-10)
 
 
-@pytest.mark.parametrize(("flat", "least"), [(False, 0.999), (True, 0.99)])
+@pytest.mark.parametrize(("flat", "least"), [(False, 0.998), (True, 0.99)])
 def test_beyond_1024_it_captures_nearly_what_the_best_directions_do(flat, least):
     """A slowly falling spectrum, and noise of one variance, the worst there is."""
-    x = draws(3000, (1200,), 3) if flat else slowly_falling(3000, 1200)
+    x = draws(3000, (1100,), 3) if flat else slowly_falling(3000, 1100)
     best = np.linalg.eigvalsh(dense_moments(x)[1].numpy())[-64:]
     found = Moments.of(x)
     assert least * best.sum() <= float(found.values.sum()) <= (1 + EXACT) * best.sum()
@@ -303,14 +303,14 @@ def test_beyond_1024_it_captures_nearly_what_the_best_directions_do(flat, least)
 
 
 def test_fewer_real_directions_than_are_sought():
-    """3 in 1200 dimensions; 1100 rows of which most are the same; all but one row the same."""
-    x = draws(2000, (3,), 1) @ turned(1200)[:3]
+    """3 in 1100 dimensions; rows of which most are the same; all but one row the same."""
+    x = draws(2000, (3,), 1) @ turned(1100)[:3]
     found = Moments.of(x)
     assert found.values.shape == (3,)
     assert_close(found.cov, dense_moments(x)[1], tol=EXACT)
-    x = torch.zeros(1100, 1200, dtype=torch.float64)
+    x = torch.zeros(1050, 1100, dtype=torch.float64)
     for rows in (40, 1):
-        x[:rows] = draws(rows, (1200,))
+        x[:rows] = draws(rows, (1100,))
         assert_close(Moments.of(x).cov.trace(), dense_moments(x)[1].trace(), tol=EXACT)
 
 

@@ -136,7 +136,7 @@ def _table(summary: Mapping[str, Any]) -> str:
 def _exactly(summary: Mapping[str, Any]) -> str:
     """The attribution as a table, and the exact weights of the runs that have one."""
     found = summary["exact"]
-    large = found["attribution"]["truth"].index(max(found["attribution"]["truth"]))
+    large = found["attribution"]["mode"]
     rows = [
         f"<tr><td>{escape(name)}</td>"
         + "".join(f'<td class="n">{_number(effect[key])}</td>' for key in ("w2", "kl", "tv"))

@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdekit._check import choice, integer, shown
@@ -38,6 +39,8 @@ from sdekit.sampling.grid import Grid
 from sdekit.targets import ExactTarget, Target
 
 __all__ = ["CAUSES", "ErrorBudget", "attribute_error"]
+
+_TIE = 1e-3  # between the weights of two modes that count as equal
 
 CAUSES = ("initialisation", "truncation", "discretisation", "score")
 
@@ -74,10 +77,13 @@ class ErrorBudget:
 
     @property
     def mode(self) -> int | None:
-        """The heaviest mode of the data, whose weight is told; None for fewer than two modes."""
+        """The heaviest mode of the data, whose weight is told; None for fewer than two modes.
+
+        The first of those that tie, for which a quadrature's rounding is no tie-break.
+        """
         if self.truth is None or len(self.truth) < 2:
             return None
-        return int(self.truth.argmax())
+        return int((self.truth > self.truth.max() - _TIE).to(torch.int64).argmax())
 
     @property
     def exact(self) -> bool:
@@ -107,6 +113,7 @@ class ErrorBudget:
         return {
             "cause": self.cause,
             "method": self.method,
+            "mode": self.mode,
             "exact": self.exact,
             "truth": plain(self.truth),
             "weights": plain(self.weights),

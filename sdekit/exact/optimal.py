@@ -59,7 +59,7 @@ Errors = Callable[[Tensor], Tensor]  # of groups, of a grid
 
 _SPECTRUM = np.logspace(-3, 1, 12)  # variances, where none are given
 _KEPT = 12  # variances of a longer spectrum that are used
-_LAWS = 60  # of the family
+_LAWS = 120  # groups of the family
 _SEED = 2024  # from which it is drawn
 _SIZES = (0.8, 1.0, 1.25)  # of the laws of a group
 _TILT = 0.5  # deviation of log w between them
@@ -82,7 +82,7 @@ _CACHED = 64
 
 @cache
 def family() -> Laws:
-    """The mixtures of unit scale, three a group: modes at random, alike, nested, rare."""
+    """The mixtures of unit scale, three a group: at random, alike, nested, rare, in combs."""
     draw = np.random.default_rng(_SEED)  # of its own: nothing global is touched
 
     def log_uniform(low: float, high: float, size: int | None = None) -> Array:
@@ -107,7 +107,17 @@ def family() -> Laws:
         means = np.array([gap * (1 - w), -gap * w])
         return np.array([w, 1 - w]), means, log_uniform(0.05, 1.0, 2)
 
-    kinds = (scattered, alike, nested, rare)
+    def comb() -> tuple[Array, Array, Array]:
+        k, gap = int(draw.integers(4, 9)), log_uniform(0.3, 1.2)
+        means = gap * (np.arange(k) - (k - 1) / 2)
+        return np.full(k, 1 / k), means, np.full(k, gap * draw.uniform(0.08, 0.5))
+
+    def narrow() -> tuple[Array, Array, Array]:
+        w, gap = log_uniform(0.01, 0.2), log_uniform(0.4, 8)
+        means = np.array([gap * (1 - w), -gap * w])
+        return np.array([w, 1 - w]), means, np.array([log_uniform(0.03, 0.3), log_uniform(0.1, 1)])
+
+    kinds = (scattered, alike, nested, rare, comb, narrow)
     laws: list[GaussianMixture] = []
     for i in range(_LAWS):
         weights, means, stds = kinds[i % len(kinds)]()

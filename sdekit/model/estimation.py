@@ -6,10 +6,10 @@ the points. Of C = sum_j lambda_j q_j q_j^T, in falling order, a low rank keeps
     q_1 .. q_r,   lambda_1 .. lambda_r,   rest = mean of lambda_{r+1} .. lambda_d,              (1)
 
 and needs no d x d matrix for them where d is large. With A the centred rows of a part of the data,
-the eigenvectors u of A A^T give directions B = A^T u: of (1) where the part is all. Where it is not,
-all rows turn them: C is diagonalised within the span of
+the eigenvectors u of A A^T give directions B = A^T u: those of (1) where the part is all. Where it
+is not, all rows turn them: C is diagonalised within the span of
 
-    B, C B, C^2 B, C^3 B,                                                                       (2)
+    B, C B, C^2 B, C^3 B, C^4 B,                                                                (2)
 
 which by the powers of C leans to its leading eigenvectors also where the eigenvalues fall slowly.
 
@@ -40,8 +40,10 @@ _DRAWN = 2**24  # and as many numbers at most
 _KEY = 0  # of the generator of these draws, and of the rows taken out of a large tensor
 _NUMBERS = 2**26  # of a tensor that is read as a whole; of a larger one, rows with as many
 _PIECE = 2**22  # numbers taken to float64 at a time
-_SPAN = 1024  # directions within which a low rank is sought, at least,
-_BLOCKS = 4  # and at least this many times the rank: the blocks of eq. (2)
+_PART = 1024  # rows that give the directions B, at least,
+_RANKS = 8  # and at least this many times the rank,
+_WIDTH = 8  # which are this many times as many rows as directions
+_BLOCKS = 5  # of eq. (2)
 
 
 class Parts(NamedTuple):
@@ -147,15 +149,16 @@ def _of_rows(x: Tensor, covariance: str, rank: int) -> Parts:
         covariance = "diagonal" if d == 1 else "full" if d <= FULL else "low_rank"
     if covariance == "diagonal":
         return Parts(mean, second(lambda rows: rows.square().sum(dim=0)), shape=shape)
-    span = max(_SPAN, _BLOCKS * rank)
-    if covariance == "full" or d <= min(n, span):
+    part = max(_PART, _RANKS * rank)
+    if covariance == "full" or d <= min(n, part):
         values, vectors = torch.linalg.eigh(second(lambda rows: rows.T @ rows))
         total = float(values.sum())
     else:
         total = float(second(lambda rows: rows.square().sum()))
-        few = _wide(_some(flat, span)) - mean
-        turns = 1 if len(few) == n else _BLOCKS
-        values, vectors = _within(_directions(few, span // _BLOCKS), second, turns)
+        few = _wide(_some(flat, part)) - mean
+        # all rows give eigenvectors that nothing need turn
+        blocks, kept = (1, rank) if len(few) == n else (_BLOCKS, part // _WIDTH)
+        values, vectors = _within(_directions(few, kept), second, blocks)
     if covariance == "full":
         return Parts(mean, values.clamp_min(0), vectors, shape=shape)
     top = (values > d * torch.finfo(torch.float64).eps * values[-1:]).nonzero().flatten()[-rank:]
@@ -173,15 +176,15 @@ def _directions(few: Tensor, most: int) -> Tensor:
 
 
 def _within(
-    block: Tensor, second: Callable[[Callable[[Tensor], Tensor]], Tensor], turns: int
+    block: Tensor, second: Callable[[Callable[[Tensor], Tensor]], Tensor], count: int
 ) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors of C within `turns` blocks of eq. (2), from B [(d, k)]."""
+    """Eigenvalues and vectors of C within `count` blocks of eq. (2), from B [(d, k)]."""
 
     def image(block: Tensor) -> Tensor:
         return second(lambda rows: rows.T @ (rows @ block))
 
     blocks, images = [block], [image(block)]
-    while len(images) < turns:
+    while len(images) < count:
         known = len(blocks) * block.shape[1]
         # the last columns of Q are what the image adds to the span of the blocks
         blocks.append(torch.linalg.qr(torch.cat([*blocks, images[-1]], dim=1)).Q[:, known:])

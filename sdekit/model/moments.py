@@ -132,12 +132,12 @@ class Moments(Checked):
         random. A target gives its `mean` and `cov`, or its `spectrum`; one without them is known
         by 2^16 draws (2^24 numbers at most). Such draws have a generator of their own.
 
-        A low rank of n rows is exact up to k = max(1024, 4 rank) rows or dimensions, by the matrix
-        of the fewer of the two. Beyond that the covariance of all rows is diagonalised within k
-        directions: the leading k/4 of a part of k rows, and what three products with it add to
-        them (a block Krylov space). These capture all but 0.1 % of the variance of the best where
-        the spectrum falls, however slowly, and all but 1 % of noise without structure; memory is
-        a few times k d numbers, never d^2.
+        A low rank of n rows is exact up to k = max(1024, 8 rank) rows or dimensions, by the matrix
+        of inner products of the fewer of the two. Beyond that the leading k/8 directions of a part
+        of k rows are widened by what four products with the covariance of all rows add to them (a
+        block Krylov space), within which that covariance is diagonalised. On spectra that fall,
+        however slowly, and on noise of one variance, the directions kept had within 1 % of the
+        variance of the best. Memory is a few times k d numbers, never d^2.
 
         Args:
             data: samples [(n, *dims)], or a target.
