@@ -39,7 +39,7 @@ __all__ = ["Map", "pushed"]
 
 _TAIL = 7.5  # deviations of a kernel beyond which it is 0: 6e-14 of its mass
 _EMPTY = 1e-14  # of the largest density: where nothing needs to be resolved
-_MOST = 400_000  # points of a density
+_MOST = 100_000  # points of a density
 _PILOT = 400  # points on which the next row is looked at
 _UPSAMPLED = 6  # nodes of a table for each point of the density
 _FINE = 0.35  # spacing of the points of a table, as a share of the kernel: it leaves out 3e-18
