@@ -57,8 +57,6 @@ PAIRS = [
 @pytest.mark.parametrize(("sampler", "sde"), PAIRS)
 def test_a_gaussian_is_that_of_the_affine_map(sampler, sde):
     """Two ways to one law: quadrature, and derivatives of the sampler."""
-    if "rk4" in sampler and isinstance(sde, DDPM):
-        pytest.skip("needs the model at t = 0")
     model = ExactScore(Gaussian(f64([0.7]), 0.2), sde)
     settings = {"steps": 20, "denoise": "ve" in sde.kinds}
     found, exact = (

@@ -63,20 +63,11 @@ OPTIONS = Diagnose
 
 def run(options: Diagnose, terminal: Terminal) -> int:
     """Diagnose; returns the exit code."""
-    from sdekit._catalogue import make_one
-    from sdekit._check import choice, integer, shown
-    from sdekit.cli.device import device_of
-    from sdekit.cli.grids import grid_of, grid_rule
+    from sdekit._check import shown
+    from sdekit.cli.grids import asked, grid_of
     from sdekit.exact.diagnosis import diagnose
-    from sdekit.sampling import Sampler
 
-    integer("--n", options.n, ge=100)
-    if options.steps is not None:
-        integer("--steps", options.steps, ge=1)
-    choice("--prior", options.prior, ("standard", "matched"))
-    sampler: Sampler = make_one("sampler", options.sampler, Sampler)
-    rule = grid_rule(options.grid)
-    device = device_of(options.device)
+    sampler, rule, device = asked(options, least=100)
     model, target, what = _model(options)
     if hasattr(model, "to"):
         model = model.to(device)

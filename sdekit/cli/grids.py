@@ -1,4 +1,4 @@
-"""The option --grid: a rule of the catalogue, or `optimal`, which is found for the run."""
+"""What the options of a run name; --grid is a rule of the catalogue, or `optimal` for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,37 @@ from sdekit.cli.terminal import Terminal
 from sdekit.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from sdekit.sampling import Grid, Sampler
 
-__all__ = ["OPTIMAL", "grid_of", "grid_rule"]
+__all__ = ["OPTIMAL", "asked", "grid_of", "grid_rule"]
 
 OPTIMAL = "optimal"
+
+
+def asked(options: Any, *, least: int) -> tuple[Sampler, Grid | None, torch.device]:
+    """The sampler, the rule of the grid and the device that a command's options name.
+
+    Args:
+        options: with n, steps, prior, sampler, grid and device.
+        least: the fewest samples that will do.
+
+    Raises:
+        ConfigError: one of them is out of range or unknown; the option is named.
+    """
+    from sdekit._catalogue import make_one
+    from sdekit._check import choice, integer
+    from sdekit.cli.device import device_of
+    from sdekit.sampling import Sampler
+
+    integer("--n", options.n, ge=least)
+    if options.steps is not None:
+        integer("--steps", options.steps, ge=1)
+    choice("--prior", options.prior, ("standard", "matched"))
+    sampler: Sampler = make_one("sampler", options.sampler, Sampler)
+    return sampler, grid_rule(options.grid), device_of(options.device)
 
 
 def grid_rule(text: str) -> Grid | None:

@@ -65,20 +65,11 @@ OPTIONS = Sample
 
 def run(options: Sample, terminal: Terminal) -> int:
     """Sample; returns the exit code."""
-    from sdekit._catalogue import make_one
-    from sdekit._check import choice, integer
-    from sdekit.cli.device import device_of
-    from sdekit.cli.grids import OPTIMAL, grid_of, grid_rule
-    from sdekit.sampling import Sampler, sample
+    from sdekit.cli.grids import OPTIMAL, asked, grid_of
+    from sdekit.sampling import sample
     from sdekit.sampling.grid import resolve_grid
 
-    integer("--n", options.n, ge=1)
-    if options.steps is not None:
-        integer("--steps", options.steps, ge=1)
-    choice("--prior", options.prior, ("standard", "matched"))
-    sampler: Sampler = make_one("sampler", options.sampler, Sampler)
-    rule = grid_rule(options.grid)
-    device = device_of(options.device)
+    sampler, rule, device = asked(options, least=1)
     found = loaded(options.checkpoint)
     model = found.model.to(device)
     shape = shape_of(found)

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sdekit._check import choice
 from sdekit.errors import NonFiniteError, NotAffine
@@ -49,9 +51,10 @@ def denoised_law(model: ExactScore, t: float) -> Law1D:
     """The law of E[x_0 | x_t] along the line of the data, with x_t of the true law at t."""
     line, law = line_of(model.target), model.at(t)
     if line is None:
-        return _mapped(Law1D.of(law), _denoised(model, t))
+        return _mapped(Law1D.of(law), Map.of(partial(_clean, model, t)))
     along, across = split(model.target, line)
-    table = _mapped(Law1D.of(law, along=model.target), _denoised(ExactScore(along, model.sde), t))
+    inside = ExactScore(along, model.sde)
+    table = _mapped(Law1D.of(law, along=model.target), Map.of(partial(_clean, inside, t)))
     return replace(table, across=denoised_gaussian(across, model.sde, t))
 
 
@@ -130,23 +133,6 @@ def _forward(run: Run, x: Array) -> Iterator[tuple[float, Array]]:
             yield frame.t, frame.x.reshape(-1).numpy()
 
 
-def _denoised(model: Predictor, t: float) -> Map:
-    """The model's x_0 at t, and its slope."""
-
-    def values(x: Array) -> Array:
-        with torch.no_grad():
-            return model(column(x), t).x0.reshape(-1).numpy()
-
-    def slopes(x: Array) -> Array:
-        points = column(x).requires_grad_()
-        with torch.enable_grad():
-            clean = model(points, t).x0
-        slope = torch.autograd.grad(clean, points, torch.ones_like(clean))[0]
-        return slope.reshape(-1).numpy()
-
-    return Map(values, slopes)
-
-
 # both -------------------------------------------------------------------------------------------
 
 
@@ -155,7 +141,7 @@ def output_law_1d(
     model: Predictor,
     *,
     steps: int | None = None,
-    grid: str | Grid | torch.Tensor = "uniform",
+    grid: str | Grid | Tensor = "uniform",
     prior: str | Target = "standard",
     denoise: bool = False,
     keep: str | None = None,
@@ -240,17 +226,9 @@ def _factors(run: Run, line: Line) -> tuple[Run, Run]:
     return inside, beside
 
 
-def _is_a_map(run: Run) -> bool:
-    """Whether no noise is drawn, tried on two points."""
-    noise = ZeroNoise()
-    for _ in run.frames(torch.tensor([[0.0], [1.0]], dtype=torch.float64), noise):
-        pass
-    return noise.count == 0
-
-
 def _law(run: Run, start: Law1D) -> Law1D:
     """The law of the output: resolutions are refined until two of them agree."""
-    tried = _mapped_laws(run, start) if _is_a_map(run) else _pushed_laws(run, start)
+    tried = _mapped_laws(run, start) if run.is_a_map else _pushed_laws(run, start)
     coarse = next(tried)
     for fine in tried:
         error = fine.wasserstein(coarse)
@@ -271,13 +249,18 @@ def _pushed_laws(run: Run, start: Law1D) -> Iterator[Law1D]:
         *_, (t, table) = pushed(run, start, spacing, _mapped)
         law = table()
         if run.denoise and float(run.model.sde.var(t)) > 0:
-            law = _mapped(law, _denoised(run.model, t))
+            law = _mapped(law, Map.of(partial(_clean, run.model, t)))
         yield law
+
+
+def _clean(model: Predictor, t: float, x: Tensor) -> Tensor:
+    """The model's x_0."""
+    return model(x, t).x0
 
 
 def _rows(run: Run, start: Law1D) -> Iterator[tuple[float, Law1D]]:
     """The time and the law after every row."""
-    if not _is_a_map(run):
+    if not run.is_a_map:
         yield from ((t, table()) for t, table in pushed(run, start, _SPACINGS[1], _mapped))
         return
     for k, (t, y) in enumerate(_forward(run, start.x)):

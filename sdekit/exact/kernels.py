@@ -52,6 +52,23 @@ class Map(NamedTuple):
     values: Callable[[Array], Array]
     slopes: Callable[[Array], Array]
 
+    @classmethod
+    def of(cls, f: Callable[[Tensor], Tensor]) -> Map:
+        """The map of a function of samples [(n, 1)] that takes each by itself."""
+
+        def values(x: Array) -> Array:
+            with torch.no_grad():
+                return f(column(x)).reshape(-1).numpy()
+
+        def slopes(x: Array) -> Array:
+            points = column(x).requires_grad_()
+            with torch.enable_grad():
+                out = f(points)
+            slope = torch.autograd.grad(out, points, torch.ones_like(out))[0]
+            return slope.reshape(-1).numpy()
+
+        return cls(values, slopes)
+
 
 class _Row:
     """One row of a sampler: x -> m(x), and the deviation of its noise."""
@@ -78,17 +95,10 @@ class _Row:
             raise _refused(self.run, "it carries a state from row to row")
         return out, draws
 
-    def mean(self, x: Array) -> Array:
-        """m(x)."""
-        return self(column(x))[0].reshape(-1).numpy()
-
-    def slope(self, x: Array) -> Array:
-        """m'(x)."""
-        points = column(x).requires_grad_()
-        with torch.enable_grad():
-            out, _ = self(points)
-        slope = torch.autograd.grad(out, points, torch.ones_like(out))[0]
-        return slope.reshape(-1).numpy()
+    @property
+    def mean(self) -> Map:
+        """m."""
+        return Map.of(lambda x: self(x)[0])
 
     def std(self, x: Array) -> float:
         """The deviation of the noise, 0 for none; it must be the same at all these points."""
@@ -196,7 +206,7 @@ def _needed(row: _Row | None, x: Array, busy: NDArray[np.bool_]) -> float:
     std = 0.0 if row is None else row.std(x)
     if row is None or std == 0:
         return math.inf
-    steep = np.abs(np.diff(row.mean(x))) / np.diff(x)
+    steep = np.abs(np.diff(row.mean.values(x))) / np.diff(x)
     slopes = steep[busy[1:] | busy[:-1]]
     return std / max(float(slopes.max()) if len(slopes) else 1.0, _FLAT)
 
@@ -213,8 +223,8 @@ def pushed(
         mapped: what makes the law behind a row without noise.
 
     Raises:
-        NotAffine: a row is no Gaussian kernel, or has a memory.
-        NotAffine: the density needs too many points, or its mass is lost on them.
+        NotAffine: a row is no Gaussian kernel, or has a memory; the density needs too many
+            points, or its mass is lost on them.
         NonFiniteError: it leaves the finite numbers.
     """
     counted = CountedModel(run.model)
@@ -224,14 +234,14 @@ def pushed(
     density, pilot = _ready(rows[0], start, spacing)
     for row, ahead in zip(rows, [*rows[1:], None], strict=True):
         if density is None:  # the row is a map
-            law = mapped(table(), Map(row.mean, row.slope))
+            law = mapped(table(), row.mean)
             table = partial(_itself, law)
             density, pilot = _ready(ahead, law, spacing)
             yield row.c.s, table
             continue
         std = row.std(pilot)
         kept = density.p > _EMPTY * density.p.max()
-        mean, mass = row.mean(density.x[kept]), density.p[kept] * density.h
+        mean, mass = row.mean.values(density.x[kept]), density.p[kept] * density.h
         table = partial(_table, mean, mass, std)
         yield row.c.s, table
         span = float(mean.max() - mean.min()) + 2 * _TAIL * std

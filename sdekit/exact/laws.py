@@ -147,6 +147,10 @@ class Laws(ABC, Generic[L]):
         """The true law at the last time, denoised where the output is."""
 
     @abstractmethod
+    def distance(self, law: L, reference: L) -> tuple[float, float]:
+        """W2 alone, without KL and TV, which cost more, and its standard error."""
+
+    @abstractmethod
     def effect(self, law: L, reference: L) -> Effect:
         """How far a law is from another."""
 
@@ -186,6 +190,10 @@ class GaussianLaws(Laws[Gaussian]):
             return self.exact.at(self.end)  # type: ignore[return-value]  # of a Gaussian
         return denoised_gaussian(self._law, self.exact.sde, self.end)
 
+    def distance(self, law: Gaussian, reference: Gaussian) -> tuple[float, float]:
+        """In closed form."""
+        return bures_wasserstein(law, reference), 0.0
+
     def effect(self, law: Gaussian, reference: Gaussian) -> Effect:
         """In closed form."""
         return Effect(
@@ -218,6 +226,10 @@ class LineLaws(Laws[Law1D]):
         if self.denoised:
             return denoised_law(self.exact, self.end)
         return Law1D.of(self.exact.at(self.end), along=self.exact.target)
+
+    def distance(self, law: Law1D, reference: Law1D) -> tuple[float, float]:
+        """By quadrature."""
+        return law.wasserstein(reference), 0.0
 
     def effect(self, law: Law1D, reference: Law1D) -> Effect:
         """By quadrature."""
@@ -270,6 +282,10 @@ class SampledLaws(Laws[Tensor]):
 
     def data(self) -> Tensor:
         """Draws of the target."""
+        return self._x0
+
+    @cached_property
+    def _x0(self) -> Tensor:
         return self._drawn(self.exact.target, 1)
 
     def marginal(self) -> Tensor:
@@ -286,7 +302,7 @@ class SampledLaws(Laws[Tensor]):
             shift = self.weights(law)
             still = None if shift is None else torch.zeros_like(shift)
             return Effect(0.0, None, None, still, 0.0, still)
-        w2, stderr = self._sliced(law, reference)
+        w2, stderr = self.distance(law, reference)
         mine, its = self.weights(law), self.weights(reference)
         if mine is None or its is None:
             return Effect(w2, None, None, None, stderr)
@@ -312,27 +328,27 @@ class SampledLaws(Laws[Tensor]):
 
     def floor(self) -> float:
         """Two draws of the data."""
-        return self._sliced(self.data(), self._drawn(self.exact.target, 3))[0]
+        return self.distance(self.data(), self._drawn(self.exact.target, 3))[0]
 
-    def _sliced(self, a: Tensor, b: Tensor) -> tuple[float, float]:
+    def distance(self, law: Tensor, reference: Tensor) -> tuple[float, float]:
         """sqrt(d mean over directions of W2^2), and its standard error over blocks of samples.
 
         The factor d makes it W2 itself for laws that differ by a shift or a scale.
         """
-        a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+        a, b = (x.reshape(len(x), -1) for x in (law, reference))
         d = a.shape[1]
         generator = torch.Generator().manual_seed(0)
         angles = torch.randn(d, _DIRECTIONS, generator=generator, dtype=torch.float64)
         angles /= angles.norm(dim=0)
 
-        def distance(x: Tensor, y: Tensor) -> float:
+        def sliced(x: Tensor, y: Tensor) -> float:
             gap = (x @ angles).sort(dim=0).values - (y @ angles).sort(dim=0).values
             return math.sqrt(d * float(gap.square().mean()))
 
         blocks = torch.tensor(
-            [distance(x, y) for x, y in zip(a.chunk(_BLOCKS), b.chunk(_BLOCKS), strict=True)]
+            [sliced(x, y) for x, y in zip(a.chunk(_BLOCKS), b.chunk(_BLOCKS), strict=True)]
         )
-        return distance(a, b), float(blocks.std()) / math.sqrt(_BLOCKS)
+        return sliced(a, b), float(blocks.std()) / math.sqrt(_BLOCKS)
 
 
 def laws_for(

@@ -322,14 +322,13 @@ def _across(p: Gaussian, q: Gaussian) -> list[tuple[float, float]] | None:
     if float(min(a.min(), b.min())) <= 0 or not (flat or d == 1) or left is not right:
         return None
     va, vb = float(a[0]), float(b[0])
-    # the ratio depends on a coordinate along the shift and on the length of the others
     nodes, weights = _gauss()
     z, share = _REACH * nodes, _REACH * weights * stats.norm.pdf(_REACH * nodes)
     along = math.sqrt(float(shift.square().sum()))
-    log_ratio = 0.5 * d * math.log(va / vb) + 0.5 * z**2 - 0.5 * (z * va**0.5 + along) ** 2 / vb
-    if d == 1:
+    if d == 1:  # the ratio depends on the one coordinate
+        log_ratio = 0.5 * math.log(va / vb) + 0.5 * z**2 - 0.5 * (z * va**0.5 + along) ** 2 / vb
         return list(zip(share.tolist(), np.exp(log_ratio).tolist(), strict=True))
-    if along == 0:
+    if along == 0:  # on the length alone
         law = stats.chi2(d)
         low, high = law.ppf(1e-18), law.isf(1e-18)
         r2 = 0.5 * (high - low) * nodes + 0.5 * (high + low)

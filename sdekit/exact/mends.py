@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -21,8 +21,7 @@ from torch import Tensor
 
 from sdekit._catalogue import catalogue
 from sdekit.errors import SdekitError
-from sdekit.exact.distances import bures_wasserstein
-from sdekit.exact.laws import Laws, laws_for
+from sdekit.exact.laws import laws_for
 from sdekit.model import ExactScore, Predictor
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
@@ -113,23 +112,10 @@ class Case:
         laws = next(found for found in ways if found.name == case.method)
         prior = laws.true_start() if case.prior == _TRUE else case.prior
         law = laws.output(case.model, prior)
-        w2, stderr = _DISTANCES[case.method](laws, law)
+        w2, stderr = laws.distance(law, laws.data())
         return Mend(
             action, cause, w2, stderr, laws.weights(law), self.learned and not case.learned
         )
-
-
-def _sampled(laws: Laws[Any], law: Tensor) -> tuple[float, float]:
-    effect = laws.effect(law, laws.data())
-    return effect.w2, effect.stderr
-
-
-# method -> W2 to the data and its standard error; KL and TV, which cost more, are not needed
-_DISTANCES: Mapping[str, Callable[[Laws[Any], Any], tuple[float, float]]] = {
-    "gaussian": lambda laws, law: (bures_wasserstein(law, laws.data()), 0.0),
-    "line": lambda laws, law: (law.wasserstein(laws.data()), 0.0),
-    "samples": _sampled,
-}
 
 
 # the mends: each yields changes and their names -------------------------------------------------

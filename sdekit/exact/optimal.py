@@ -45,9 +45,9 @@ from sdekit.exact.bank import Laws, MapErrors
 from sdekit.exact.densities import output_law_1d
 from sdekit.exact.descent import Path, descended, value
 from sdekit.exact.line import Law1D
-from sdekit.exact.passes import ZeroNoise
+from sdekit.exact.passes import Run
 from sdekit.model import ExactScore
-from sdekit.sampling.base import Corrector, CountedModel, Sampler
+from sdekit.sampling.base import Corrector, Sampler
 from sdekit.sampling.grid import Karras, resolve_grid
 from sdekit.sde.base import LinearSDE
 from sdekit.targets import Gaussian, GaussianMixture
@@ -278,16 +278,10 @@ def _is_a_map(sampler: Sampler, sde: LinearSDE, laws: Laws, named: Sequence[Tens
     """
     failure: SdekitError | None = None
     for grid in named:
-        noise, model = ZeroNoise(), CountedModel(ExactScore(laws[0], sde))
-        x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
         try:
-            with torch.no_grad():
-                for _ in sampler.frames(model, x, grid, noise):
-                    pass
+            return Run(sampler, ExactScore(laws[0], sde), grid, denoise=False).is_a_map
         except SdekitError as error:
             failure = error
-        else:
-            return noise.count == 0
     assert failure is not None
     raise failure
 
@@ -330,7 +324,6 @@ class _Pushed:
     def _pushed(self, model: ExactScore, grid: Tensor) -> Tensor:
         first, last = model.at(float(grid[0])), model.at(float(grid[-1]))
         law = output_law_1d(self.sampler, model, grid=grid, prior=first)
-        assert isinstance(law, Law1D)
         away = law.wasserstein(Law1D.of(last))
         return torch.tensor([away], dtype=torch.float64)
 

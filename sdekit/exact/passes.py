@@ -69,6 +69,15 @@ class Run:
         """Whether the run can be repeated from the middle."""
         return type(self.sampler).frames is Sampler.frames
 
+    @property
+    def is_a_map(self) -> bool:
+        """Whether no noise is drawn, tried on two points of a line."""
+        noise = ZeroNoise()
+        with torch.no_grad():
+            for _ in self.frames(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), noise):
+                pass
+        return noise.count == 0
+
     def frames(
         self, x: Tensor, noise: Any, *, final: bool = True, **options: Any
     ) -> Iterator[Frame]:
