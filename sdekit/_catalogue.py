@@ -245,10 +245,11 @@ def make(kind: str, text: object, *, name: str | None = None) -> Any:
         >>> make("sde", "vp(beta_max=10.0)")
         vp(beta_min=0.1, beta_max=10.0)
     """
-    name = name or kind
-    if not isinstance(text, str):
-        return text
-    entries = catalogue(kind)
+    return spelled(text, catalogue(kind), name or kind) if isinstance(text, str) else text
+
+
+def spelled(text: str, entries: Mapping[str, Entry], name: str) -> Any:
+    """As `make`, for one of these entries."""
     head, bracket, rest = text.strip().partition("(")
     if not bracket:
         return entries[choice(name, head, entries)].make()

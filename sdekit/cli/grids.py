@@ -1,11 +1,11 @@
-"""What the options of a run name; --grid is a rule of the catalogue, or `optimal` for it."""
+"""What the options of a run name; --grid is a rule of the catalogue, or `optimal`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdekit.cli.terminal import Terminal
-from sdekit.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -13,12 +13,33 @@ if TYPE_CHECKING:
 
     from sdekit.sampling import Grid, Sampler
 
-__all__ = ["OPTIMAL", "asked", "grid_of", "grid_rule"]
-
-OPTIMAL = "optimal"
+__all__ = ["Optimal", "asked", "grid_of", "grid_rule"]
 
 
-def asked(options: Any, *, least: int) -> tuple[Sampler, Grid | None, torch.device]:
+@dataclass(frozen=True, repr=False)
+class Optimal:
+    """`optimal_grid` for the sampler and the data of the run: no rule, for it needs to know both.
+
+    Attributes:
+        risk: the share of laws that may fare worse.
+    """
+
+    catalogue_name: ClassVar[str] = "optimal"
+
+    risk: float = 0.0
+
+    def __post_init__(self) -> None:
+        from sdekit._check import number
+
+        number("risk", self.risk, ge=0.0, le=1.0)
+
+    def __repr__(self) -> str:
+        from sdekit._catalogue import spelling
+
+        return spelling(self)
+
+
+def asked(options: Any, *, least: int) -> tuple[Sampler, Grid | Optimal, torch.device]:
     """The sampler, the rule of the grid and the device that a command's options name.
 
     Args:
@@ -41,28 +62,21 @@ def asked(options: Any, *, least: int) -> tuple[Sampler, Grid | None, torch.devi
     return sampler, grid_rule(options.grid), device_of(options.device)
 
 
-def grid_rule(text: str) -> Grid | None:
-    """The rule that --grid spells; None for `optimal`.
+def grid_rule(text: str) -> Grid | Optimal:
+    """The rule that --grid spells.
 
     Raises:
         ConfigError: an unknown name (the nearest is named), or fields that do not fit.
     """
-    from sdekit._catalogue import catalogue, make_one
-    from sdekit._check import choice
-    from sdekit.sampling import Grid
+    from sdekit._catalogue import Entry, catalogue, spelled
 
-    head, bracket, _ = text.strip().partition("(")
-    name = choice("grid", head.strip(), [*catalogue("grid"), OPTIMAL])
-    if name != OPTIMAL:
-        rule: Grid = make_one("grid", text, Grid)
-        return rule
-    if bracket:
-        raise ConfigError(f"grid={OPTIMAL!r} has no fields, got {text.strip()!r}")
-    return None
+    optimal = Entry("grid", Optimal.catalogue_name, Optimal, "")
+    rule: Grid | Optimal = spelled(text, {**catalogue("grid"), optimal.name: optimal}, "grid")
+    return rule
 
 
 def grid_of(
-    rule: Grid | None, sampler: Sampler, model: Any, steps: int, terminal: Terminal
+    rule: Grid | Optimal, sampler: Sampler, model: Any, steps: int, terminal: Terminal
 ) -> Grid | Tensor:
     """The grid of a run: the rule, or the optimal times on the scale of the model's data.
 
@@ -76,12 +90,12 @@ def grid_of(
     Raises:
         ConfigError: as for `optimal_grid`.
     """
-    if rule is not None:
+    if not isinstance(rule, Optimal):
         return rule
     from sdekit.exact import optimal_grid
 
     with terminal.progress(f"placing {steps} steps", None):
-        return optimal_grid(sampler, model.sde, _spectrum(model), steps=steps)
+        return optimal_grid(sampler, model.sde, _spectrum(model), steps=steps, risk=rule.risk)
 
 
 def _spectrum(model: Any) -> Tensor | None:

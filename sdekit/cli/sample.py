@@ -65,7 +65,7 @@ OPTIONS = Sample
 
 def run(options: Sample, terminal: Terminal) -> int:
     """Sample; returns the exit code."""
-    from sdekit.cli.grids import OPTIMAL, asked, grid_of
+    from sdekit.cli.grids import asked, grid_of
     from sdekit.sampling import sample
     from sdekit.sampling.grid import resolve_grid
 
@@ -95,7 +95,7 @@ def run(options: Sample, terminal: Terminal) -> int:
     target = trained_on(found)
     meta = {
         "checkpoint": str(found.path), "step": found.step, "sde": repr(model.sde),
-        "sampler": repr(sampler), "grid": repr(rule) if rule else OPTIMAL, "steps": steps,
+        "sampler": repr(sampler), "grid": repr(rule), "steps": steps,
         "times": result.grid.tolist(), "n": options.n,
         "prior": options.prior, "seed": options.seed, "nfe": result.nfe,
     }  # fmt: skip

@@ -1,46 +1,23 @@
-r"""Many laws on a line at once: their scores in one call, and a sampler's error on each.
-
-A sampler without noise is a map S of the line. With F_T and Q_0 the distribution function of x_T
-and the quantile function of x at t_min,
-
-    W2(S on p, p_{t_min})^2 = int_0^1 (S(Q_T(u)) - Q_0(u))^2 du                                 (1)
-
-where S rises, and an upper bound where it folds. The real sampler runs once on the nodes of all
-laws: rows of x belong to the laws in turn.
-
-A node stands for the mass of a cell. Cells share out, for each law, a measure that is part mass,
-part width in deviations of the normal law (the tails), part width in x (the gap between two
-modes, through which the map is steep), and part that of the law with its gaps half closed.
-
-Reference: Villani, Topics in Optimal Transportation, theorem 2.18.
-"""
+"""Many laws on a line at once, and their exact scores in one call, row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdekit.errors import SdekitError
-from sdekit.exact.passes import ZeroNoise
 from sdekit.model.parametrization import Score
 from sdekit.model.prediction import PerTime, Prediction, RawCall
-from sdekit.sampling.base import CountedModel, Sampler
 from sdekit.sde.base import LinearSDE
 from sdekit.targets import GaussianMixture
 
-__all__ = ["Bank", "Laws", "MapErrors", "quadrature"]
+__all__ = ["Bank", "Laws"]
 
 _BISECTIONS = 52  # halvings of the range of x: to rounding
 _REACH = 10.0  # deviations of a component that hold all of it
-_TAIL = 5.5  # of the normal law, where the last cells begin: 2e-8 lies beyond
-_FINE = 201  # points on which the measure of the cells is known
-_SHARES = (0.4, 0.2, 0.2, 0.2)  # of mass, deviations, width, width of the softened law
-_SOFT = 0.2  # of a law's deviation: the noise that softens it
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +38,9 @@ class Laws:
     def of(cls, mixtures: Sequence[GaussianMixture]) -> Laws:
         """The table of mixtures in one dimension; a component that pads has no weight."""
         k = max(len(law.weights) for law in mixtures)
-
-        def padded(values: Tensor, fill: float) -> Tensor:
-            flat = values.reshape(-1)
-            return torch.cat([flat, flat.new_full((k - len(flat),), fill)])
-
+        one = (cls(law.weights[None], law.means.T, law.covs.reshape(1, -1)) for law in mixtures)
         return cls(
-            torch.stack([padded(law.weights, 0.0) for law in mixtures]),
-            torch.stack([padded(law.means, float(law.means[0, 0])) for law in mixtures]),
-            torch.stack([padded(law.covs, float(law.covs[0, 0, 0])) for law in mixtures]),
+            *(torch.cat(rows) for rows in zip(*(law._padded(k) for law in one), strict=True))
         )
 
     def __len__(self) -> int:
@@ -82,8 +53,29 @@ class Laws:
 
     def joined(self, other: Laws) -> Laws:
         """These laws and then others."""
-        mine, its = ([law[i] for i in range(len(law))] for law in (self, other))
-        return Laws.of([*mine, *its])
+        k = max(self.weights.shape[1], other.weights.shape[1])
+        both = (self._padded(k), other._padded(k))
+        return Laws(*(torch.cat(pair) for pair in zip(*both, strict=True)))
+
+    def _padded(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The three tables with k columns: the first component again, without weight."""
+        more = k - self.weights.shape[1]
+        weights = torch.nn.functional.pad(self.weights, (0, more))
+        means, variances = (
+            torch.cat([table, table[:, :1].expand(-1, more)], 1)
+            for table in (self.means, self.vars)
+        )
+        return weights, means, variances
+
+    def taken(self, index: Tensor) -> Laws:
+        """Some of the laws [(n,)], no wider than they need."""
+        k = int((self.weights[index] > 0).sum(1).amax()) if len(index) else 1
+        return Laws(*(table[index, :k] for table in (self.weights, self.means, self.vars)))
+
+    @property
+    def components(self) -> Tensor:
+        """How many each law has [(laws,)]."""
+        return (self.weights > 0).sum(1)
 
     def scaled(self, factor: float) -> Laws:
         """The laws of factor x."""
@@ -100,18 +92,20 @@ class Laws:
         square = self.vars + (self.means - mean).square()
         return (self.weights * square).sum(1, keepdim=True).sqrt()
 
+    def cdf(self, x: Tensor) -> Tensor:
+        """F(x) [(laws, n)] for x [(laws, n)]."""
+        z = (x[:, None] - self.means[..., None]) * self.vars.rsqrt()[..., None]
+        return (self.weights[..., None] * torch.special.ndtr(z)).sum(1)
+
     def quantile(self, u: Tensor) -> Tensor:
         """Q(u) [(laws, n)], by bisection, for u [(n,) or (laws, n)] away from 0 and 1."""
         u = u.expand(len(self), u.shape[-1])
         reach = _REACH * self.vars.sqrt()
         low = (self.means - reach).amin(1, keepdim=True).expand_as(u)
         high = (self.means + reach).amax(1, keepdim=True).expand_as(u)
-        weights, means = self.weights[..., None], self.means[..., None]
-        precision = self.vars.rsqrt()[..., None]
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)
-            z = (middle[:, None] - means) * precision
-            below = (weights * torch.special.ndtr(z)).sum(1) < u
+            below = self.cdf(middle) < u
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return 0.5 * (low + high)
 
@@ -158,88 +152,3 @@ class Bank:
         """The prediction at x [(laws n, 1)] and one time."""
         raw = self.bind(x, (), cond)(x, float(t))
         return Prediction(x, raw, t, (self.sde, self.parametrization))
-
-
-def quadrature(laws: Laws, n: int) -> tuple[Tensor, Tensor]:
-    """Levels u of the nodes, and the mass of their cells [(laws, n)], for laws at the end."""
-    z = torch.linspace(-_TAIL, _TAIL, _FINE, dtype=torch.float64)
-    u = torch.special.ndtr(z)
-    soft = laws.perturbed(1.0, (_SOFT * laws.std).square())
-    widths = [u.expand(len(laws), -1), z.expand(len(laws), -1), laws.quantile(u), soft.quantile(u)]
-    measure = sum(
-        share * (width - width[:, :1]) / (width[:, -1:] - width[:, :1])
-        for share, width in zip(_SHARES, widths, strict=True)
-    )
-    middles = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    edges = torch.arange(1, n, dtype=torch.float64) / n
-    at = _interpolated(torch.cat([middles, edges]), measure, z)
-    inner = torch.special.ndtr(at[:, n:])
-    ends = inner.new_zeros(len(laws), 1)
-    cells = torch.cat([ends, inner, ends + 1], 1).diff(dim=1)
-    return torch.special.ndtr(at[:, :n]), cells
-
-
-def _interpolated(wanted: Tensor, rising: Tensor, values: Tensor) -> Tensor:
-    """Values [(m,)] where rising functions [(laws, m)] have heights [(n,)] -> [(laws, n)]."""
-    wanted = wanted.expand(len(rising), -1).contiguous()
-    k = torch.searchsorted(rising.contiguous(), wanted).clamp(1, rising.shape[1] - 1)
-    low, high = rising.gather(1, k - 1), rising.gather(1, k)
-    return values[k - 1] + (wanted - low) / (high - low) * (values[k] - values[k - 1])
-
-
-@dataclass(frozen=True, eq=False)
-class MapErrors:
-    """Eq. (1) of a sampler without noise as a function of the grid.
-
-    Attributes:
-        sampler: the sampler.
-        sde: the process.
-        laws: the laws at t = 0.
-        groups: weights [(groups, laws)] of the squared errors that are summed; a group stands for
-            laws that are much alike, so that an error that vanishes by accident does not count.
-        nodes: of each law.
-    """
-
-    sampler: Sampler
-    sde: LinearSDE
-    laws: Laws
-    groups: Tensor
-    nodes: int
-
-    @cached_property
-    def _ends(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Nodes at t_max [(laws n, 1)], their true images and masses [(laws, n)]."""
-        first, last = (
-            self.laws.perturbed(float(self.sde.alpha(t)), float(self.sde.var(t)))
-            for t in (self.sde.t_max, self.sde.t_min)
-        )
-        u, mass = quadrature(last, self.nodes)
-        return first.quantile(u).reshape(-1, 1), last.quantile(u), mass
-
-    @cached_property
-    def _bank(self) -> Bank:
-        return Bank(self.laws, self.sde, self.nodes)
-
-    def each(self, grid: Tensor) -> Tensor:
-        """Eq. (1) for every law [(laws,)].
-
-        Raises:
-            SdekitError: the run's.
-        """
-        start, truth, mass = self._ends
-        frames = self.sampler.frames(
-            CountedModel(self._bank), start, grid, ZeroNoise(), only={len(grid) - 1}
-        )
-        with torch.no_grad():
-            *_, end = frames
-        away = end.x.reshape(truth.shape) - truth
-        return (mass * away.square()).sum(1).sqrt()
-
-    def __call__(self, grid: Tensor) -> Tensor:
-        """The errors of the groups [(groups,)]; infinite where the run fails."""
-        try:
-            squares = self.each(grid).square()
-        except SdekitError:
-            return torch.full((len(self.groups),), torch.inf, dtype=torch.float64)
-        errors = (self.groups @ squares).sqrt()
-        return torch.where(torch.isfinite(errors), errors, torch.inf)

@@ -1,8 +1,9 @@
 r"""The descent to a grid on which no kind of data fares worse: a penalty and linear programs.
 
-With l_i the logarithm of an error over that on a reference grid, the value of a grid is
+With l_i the logarithm of an error over that on a reference grid, the first n of them those that
+are to fall, the value of a grid is
 
-    mean_i l_i + price mean_i max(0, l_i + margin)                                              (1)
+    (1 / n) (sum_{i < n} l_i + price sum_i max(0, l_i + margin))                                (1)
 
 and the grids near a base, with steps h_j in the log-SNR, are those with the steps
 
@@ -30,7 +31,7 @@ from torch import Tensor
 from sdekit.errors import SdekitError
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["Path", "descended", "value"]
+__all__ = ["Merit", "Path", "descended"]
 
 Array = NDArray[np.float64]
 
@@ -41,10 +42,38 @@ _STEP = 1e-3  # of a weight, for differences
 _WORTH = 3e-4  # of eq. (1), that is worth a program
 
 
-def value(logs: Array, price: float, margin: float) -> float:
-    """Eq. (1); infinite where a run failed."""
-    total = float((logs + price * np.maximum(0.0, logs + margin)).mean())
-    return total if math.isfinite(total) else math.inf
+@dataclass(frozen=True)
+class Merit:
+    """Eq. (1).
+
+    Attributes:
+        gains: how many logarithms are to fall, n.
+        price: of the others' rising, and of theirs.
+        margin: below which they shall stay.
+    """
+
+    gains: int
+    price: float
+    margin: float
+
+    def __call__(self, logs: Array) -> float:
+        """The value; infinite where a run failed."""
+        worse = np.maximum(0.0, logs + self.margin)
+        total = float(logs[: self.gains].sum() + self.price * worse.sum()) / self.gains
+        return total if math.isfinite(total) else math.inf
+
+    def programmed(self, at: Array, slopes: Array, radius: float) -> Array | None:
+        """The best move with linear l_i, by slacks s_i >= max(0, l_i + margin)."""
+        if not np.isfinite(slopes).all():
+            return None
+        rows, n = slopes.shape
+        found = linprog(
+            np.concatenate([slopes[: self.gains].sum(0), np.full(rows, self.price)]) / self.gains,
+            A_ub=np.hstack([slopes, -np.eye(rows)]),
+            b_ub=-self.margin - at,
+            bounds=[(-radius, radius)] * n + [(0, None)] * rows,
+        )
+        return None if found.x is None else found.x[:n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,33 +119,30 @@ class Path:
         return grid if bool((grid.diff() < 0).all()) else None
 
 
-def descended(
-    logs: Callable[[Array], Array], w: Array, price: float, margin: float, programs: int
-) -> Array:
+def descended(logs: Callable[[Array], Array], w: Array, merit: Merit, programs: int) -> Array:
     """The weights at a minimum of eq. (1).
 
     Args:
-        logs: the l_i [(groups,)] as a function of the weights; infinite where a run fails.
+        logs: the l_i [(rows,)] as a function of the weights; infinite where a run fails.
         w: where to begin [(n,)].
-        price: as in eq. (1).
-        margin: as in eq. (1).
-        programs: how many, at most.
+        merit: the value.
+        programs: how many linear ones, at most.
     """
     at = logs(w)
-    best, radius = value(at, price, margin), _RADIUS
+    best, radius = merit(at), _RADIUS
     slopes: Array | None = None
     for _ in range(programs):
         if slopes is None:
             moved = [logs(w + step) - at for step in _STEP * np.eye(len(w))]
             slopes = np.stack(moved, axis=1) / _STEP
-        move = _programmed(at, slopes, price, margin, radius)
+        move = merit.programmed(at, slopes, radius)
         if move is None:
             break
-        promised = best - value(at + slopes @ move, price, margin)
+        promised = best - merit(at + slopes @ move)
         if promised <= _WORTH:
             break
         there = logs(w + move)
-        reached = value(there, price, margin)
+        reached = merit(there)
         kept = (best - reached) / promised
         if kept > 0.01:
             w, at, best, slopes = w + move, there, reached, None
@@ -124,19 +150,3 @@ def descended(
         if radius < _SMALLEST:
             break
     return w
-
-
-def _programmed(
-    at: Array, slopes: Array, price: float, margin: float, radius: float
-) -> Array | None:
-    """The move that minimises eq. (1) with linear l_i, by slacks s_i >= max(0, l_i + margin)."""
-    if not np.isfinite(slopes).all():
-        return None
-    groups, n = slopes.shape
-    found = linprog(
-        np.concatenate([slopes.mean(0), np.full(groups, price / groups)]),
-        A_ub=np.hstack([slopes, -np.eye(groups)]),
-        b_ub=-margin - at,
-        bounds=[(-radius, radius)] * n + [(0, None)] * groups,
-    )
-    return None if found.x is None else found.x[:n]
