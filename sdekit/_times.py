@@ -11,6 +11,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +106,7 @@ def _shaped(result: Any, method: Callable[..., Any], owner: Any, times: Sequence
                 f"of t, got {type(part).__name__}; a constant is torch.full_like(t, value)"
             )
         if len(times) > 1 or part.shape != times[0].shape:
-            expected = torch.broadcast_shapes(*(t.shape for t in times))
+            expected = np.broadcast_shapes(*(t.shape for t in times))  # torch's brings sympy
             if part.shape != expected:
                 raise ShapeError(
                     f"{type(owner).__name__}.{method.__name__} must return shape "

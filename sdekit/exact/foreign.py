@@ -141,7 +141,7 @@ class _Answering(TorchDispatchMode):
         mean, std = given.get("mean", 0.0), given.get("std", 1.0)
         like = [t for t in (given.get("self"), mean, std) if isinstance(t, Tensor)]
         size = given.get("size")
-        shape = torch.broadcast_shapes(*(t.shape for t in like)) if size is None else tuple(size)
+        shape = np.broadcast_shapes(*(t.shape for t in like)) if size is None else tuple(size)
         like += [] if out is None else [out]
         # where nobody names a dtype it is float64, whatever torch's default: f runs in float64
         dtype = given.get("dtype") or (like[0].dtype if like else torch.float64)

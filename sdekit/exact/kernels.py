@@ -63,8 +63,8 @@ class Map(NamedTuple):
         def slopes(x: Array) -> Array:
             points = column(x).requires_grad_()
             with torch.enable_grad():
-                out = f(points)
-            slope = torch.autograd.grad(out, points, torch.ones_like(out))[0]
+                total = f(points).sum()
+            slope = torch.autograd.grad(total, points)[0]
             return slope.reshape(-1).numpy()
 
         return cls(values, slopes)

@@ -27,7 +27,7 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import interpolate, special, stats
+from scipy import interpolate, special
 from torch import Tensor
 
 from sdekit._check import shown
@@ -47,6 +47,7 @@ _CDF_LOST, _PDF_LOST = 1e-11, 1e-6  # what thinning may change, the density as a
 _NEWTON = 8  # iterations that invert a cubic to rounding
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
 _EMPTY = 1e-13  # of the largest density: below it a quadrature has only rounding
+_BEYOND = 1e-18  # of mass, at either end of a law of lengths
 _SHARES = 1000  # points across the line: the total variation has kinks there
 
 
@@ -323,16 +324,18 @@ def _across(p: Gaussian, q: Gaussian) -> list[tuple[float, float]] | None:
         return None
     va, vb = float(a[0]), float(b[0])
     nodes, weights = _gauss()
-    z, share = _REACH * nodes, _REACH * weights * stats.norm.pdf(_REACH * nodes)
+    z = _REACH * nodes
+    share = _REACH * weights * np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
     along = math.sqrt(float(shift.square().sum()))
     if d == 1:  # the ratio depends on the one coordinate
         log_ratio = 0.5 * math.log(va / vb) + 0.5 * z**2 - 0.5 * (z * va**0.5 + along) ** 2 / vb
         return list(zip(share.tolist(), np.exp(log_ratio).tolist(), strict=True))
     if along == 0:  # on the length alone
-        law = stats.chi2(d)
-        low, high = law.ppf(1e-18), law.isf(1e-18)
+        ends = special.gammaincinv(d / 2, _BEYOND), special.gammainccinv(d / 2, _BEYOND)
+        low, high = 2 * ends[0], 2 * ends[1]  # of the chi-square law
         r2 = 0.5 * (high - low) * nodes + 0.5 * (high + low)
-        share = 0.5 * (high - low) * weights * law.pdf(r2)
+        density = np.exp((d / 2 - 1) * np.log(r2 / 2) - r2 / 2 - special.gammaln(d / 2)) / 2
+        share = 0.5 * (high - low) * weights * density
         ratio = np.exp(0.5 * d * math.log(va / vb) + 0.5 * r2 * (1 - va / vb))
         return list(zip(share.tolist(), ratio.tolist(), strict=True))
     return None

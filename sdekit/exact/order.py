@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from sdekit._catalogue import make_one
@@ -148,7 +148,7 @@ def fit_slope(steps: Sequence[int], errors: Sequence[float], *, scatter: float =
     weights = 1 / (np.append(off, 0.0)[begin:end] ** 2 + _SHARP**2 + blur**2)
     slope, stderr = _regression(x[begin:end], y[begin:end], weights)
     limit = 2 * last - slopes[end - 3]  # where slopes go whose changes halve
-    half = float(stats.t.ppf(0.975, end - begin - 2)) * stderr + abs(float(limit) + slope)
+    half = float(special.stdtrit(end - begin - 2, 0.975)) * stderr + abs(float(limit) + slope)
     return Slope(-slope, (-slope - half, half - slope), (int(n[begin]), int(n[end - 1])))
 
 

@@ -121,8 +121,10 @@ class Run:
             pairs = [(y, g) for y, g in zip(outputs, gradients, strict=False) if y.requires_grad]
             found: tuple[Tensor | None, ...] = (None,) * (len(inputs) + len(draws))
             if pairs:  # else nothing depends on what came before in a way that autograd sees
-                ends, given = zip(*pairs, strict=True)
-                found = torch.autograd.grad(ends, [*inputs, *draws], given, allow_unused=True)
+                # of one number: gradients given for tensors make torch import sympy
+                with torch.enable_grad():
+                    along = torch.stack([(y * g).sum() for y, g in pairs]).sum()
+                found = torch.autograd.grad(along, [*inputs, *draws], allow_unused=True)
             gradients = [
                 torch.zeros_like(t) if g is None else g
                 for t, g in zip(inputs, found, strict=False)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdekit._cache import cached
 from sdekit._check import samples, shown
 from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import DtypeError, ShapeError
@@ -24,6 +25,18 @@ from sdekit.sde.base import LinearSDE
 from sdekit.targets import ExactTarget
 
 __all__ = ["ExactScore"]
+
+
+def _levels(sde: LinearSDE, t: Tensor) -> list[tuple[float, float]]:
+    """alpha and the variance at these times [(K,)]."""
+    sde = sde.reaching(float(t.max()))  # a run may churn above t_max
+    return list(zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True))
+
+
+@cached(1024)
+def _level(sde: LinearSDE, t: float) -> tuple[float, float]:
+    """The same of one time: whoever looks at a row by itself comes back to it often."""
+    return _levels(sde, torch.tensor([t], dtype=torch.float64))[0]
 
 
 class ExactScore:
@@ -97,8 +110,7 @@ class ExactScore:
             )
 
         def made(t: Tensor) -> list[tuple[float, float]]:
-            sde = self.sde.reaching(float(t.max()))  # a run may churn above t_max
-            return list(zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True))
+            return _levels(self.sde, t) if len(t) > 1 else [_level(self.sde, float(t))]
 
         def score(of: tuple[float, float]) -> Callable[[Tensor], Tensor]:
             return self.target.perturbed(*of)._score
