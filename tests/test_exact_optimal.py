@@ -199,7 +199,7 @@ def test_no_weights_leave_the_base_as_it_is():
 # the grid ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("sde", [*SDES, DDPM.linear(50)], **by_name)
 def test_ends_and_order(sde, steps):
     grid = optimal_grid("ddim", sde, steps=steps)
@@ -222,9 +222,9 @@ def test_a_second_call_is_instant_and_its_result_nobody_elses():
 
 def test_sample_takes_it():
     model = ExactScore(Gaussian([0.0, 1.0], 0.25), VPSDE())
-    grid = optimal_grid("ddim", VPSDE(), model.target, steps=5)
+    grid = optimal_grid("ddim", VPSDE(), model.target, steps=3)
     found = sample(model, (4, 2), sampler="ddim", grid=grid, seed=0)
-    assert found.nfe == 5
+    assert found.nfe == 3
     assert torch.equal(found.grid, grid)
 
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sdekit.exact.bank import Laws
-from sdekit.targets import GaussianMixture
 
 __all__ = ["OFFSET", "SIZES", "SPECTRUM", "family", "gaussians", "guards"]
 
@@ -46,13 +47,13 @@ def family() -> Laws:
     """The mixtures of unit scale, three a group: at random, alike, nested, rare, in combs."""
     draw = np.random.default_rng(_SEED)  # of its own: nothing global is touched
     kinds = (_scattered, _alike, _nested, _rare, _comb, _narrow)
-    laws: list[GaussianMixture] = []
+    laws: list[Parts] = []
     for i in range(_GROUPS):
         weights, means, stds = kinds[i % len(kinds)](draw)
         for size in SIZES:
             tilted = weights * np.exp(_TILT * draw.normal(size=len(weights)) * (size != 1))
-            laws.append(_mixture(tilted, size * means, size * stds))
-    return Laws.of(laws)
+            laws.append((tilted, size * means, size * stds))
+    return _table(laws)
 
 
 @cache
@@ -61,7 +62,7 @@ def guards() -> Laws:
     low, high = np.log(_LOW), np.log(_HIGH)
     even = torch.quasirandom.SobolEngine(len(low), scramble=True, seed=_SEED + 1).draw(_PAIRS)
     laws = [
-        _mixture(*_pair(w, gap, np.array(stds)))
+        _pair(w, gap, np.array(stds))
         for w, gap, *stds in np.exp(low + (high - low) * even.double().numpy())
     ]
     draw = np.random.default_rng(_SEED + 1)
@@ -69,26 +70,29 @@ def guards() -> Laws:
         k = int(draw.integers(3, 8))
         weights = np.maximum(draw.dirichlet(np.ones(k)), _LIGHTEST)
         means = draw.normal(size=k) * _log_uniform(draw, 0.4, 3.0)
-        laws.append(_mixture(weights, means, _log_uniform(draw, 0.05, 1.0, k)))
-    return Laws.of(laws)
+        laws.append((weights, means, _log_uniform(draw, 0.05, 1.0, k)))
+    return _table(laws)
 
 
 def gaussians(variances: Sequence[float] | Array, sizes: Sequence[float] = SIZES) -> Laws:
     """One law for every variance and size, the sizes of a variance together."""
     centre = OFFSET * math.sqrt(max(variances) / float(SPECTRUM.max()))
     one = np.ones(1)
-    return Laws.of(
-        [
-            _mixture(one, size * centre * one, size * math.sqrt(v) * one)
-            for v in variances
-            for size in sizes
-        ]
-    )
+    pairs = [(size, math.sqrt(v)) for v in variances for size in sizes]
+    return _table([(one, size * centre * one, size * std * one) for size, std in pairs])
 
 
-def _mixture(weights: Array, means: Array, stds: Array) -> GaussianMixture:
-    w, m, s = (torch.from_numpy(np.asarray(v, dtype=np.float64)) for v in (weights, means, stds))
-    return GaussianMixture(w / w.sum(), m[:, None], s.square())
+def _table(laws: Sequence[Parts]) -> Laws:
+    """Laws of these parts, their weights scaled to the sum 1."""
+    k = max(len(weights) for weights, _, _ in laws)
+
+    def padded(column: Array, mode: Any) -> Tensor:
+        return torch.from_numpy(np.pad(column, (0, k - len(column)), mode=mode))
+
+    weights = torch.stack([padded(w / w.sum(), "constant") for w, _, _ in laws])
+    means = torch.stack([padded(m, "edge") for _, m, _ in laws])
+    stds = torch.stack([padded(s, "edge") for _, _, s in laws])
+    return Laws(weights, means, stds.square())
 
 
 # kinds ------------------------------------------------------------------------------------------
