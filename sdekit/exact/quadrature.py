@@ -79,7 +79,8 @@ def _divides(laws: Laws) -> tuple[Tensor, Tensor]:
 
     A level [(laws, k - 1)] is NaN where two modes are one.
     """
-    order = laws.means.argsort(1)
+    # what pads stands last, not between a mode and its neighbour
+    order = torch.where(laws.weights > 0, laws.means, torch.inf).argsort(1)
     weights, means, stds = (
         table.gather(1, order) for table in (laws.weights, laws.means, laws.vars.sqrt())
     )
