@@ -25,7 +25,7 @@ from sdekit.errors import ConfigError, NotAffine, SdekitError, ShapeError
 from sdekit.exact import Law1D, optimal_grid, output_law_1d
 from sdekit.exact.bank import Bank, Laws
 from sdekit.exact.descent import Merit, Path, descended
-from sdekit.exact.family import SPECTRUM, family, gaussians, guards
+from sdekit.exact.family import OFFSET, SPECTRUM, family, gaussians, guards
 from sdekit.exact.optimal import _candidates, named_grids
 from sdekit.exact.quadrature import MapErrors, nodes
 from sdekit.sampling import DDIM, Ancestral, Heun
@@ -108,6 +108,13 @@ def test_errors_are_exact_distances(sampler, sde):
     assert float(away.max()) < 0.03
 
 
+def test_small_errors_are_not_those_of_the_quadrature():
+    """Heun of 50 steps errs by 1e-4 on Gaussians: few nodes say the same as many."""
+    laws, grid = gaussians(SPECTRUM), named_grids(VPSDE(), 50)["quadratic"]
+    few, many = (MapErrors(Heun(), VPSDE(), laws, n)(grid) for n in (48, 400))
+    assert float((few / many - 1).abs().max()) < 0.01
+
+
 def test_an_error_is_that_of_its_law_alone():
     """However the laws are run together."""
     laws = Laws.of(benchmark.mixtures(6))
@@ -145,7 +152,10 @@ def test_a_group_holds_one_law_in_three_sizes():
 def test_gaussians_have_the_variances_and_sizes():
     laws = gaussians([0.1, 2.0], sizes=(1.0, 3.0))
     assert_close(laws.vars[:, 0], f64([0.1, 0.9, 2.0, 18.0]), tol=1e-12)
-    assert_close(laws.means[1], 3 * laws.means[0], tol=1e-12)
+    assert_close(laws.means[:, 0], OFFSET * f64([1, 3, 1, 3]) * math.sqrt(0.2), tol=1e-12)
+    assert_close(laws.std[:, 0], laws.vars[:, 0].sqrt(), tol=1e-12)
+    of_two = Laws.of([GaussianMixture(f64([0.25, 0.75]), f64([[3.0], [-1.0]]), f64([1.0, 4.0]))])
+    assert_close(of_two.std, f64([[math.sqrt(0.25 + 3.0 + 3.0)]]), tol=1e-12)
 
 
 def test_guards_cover_what_they_are_drawn_from():
@@ -260,7 +270,7 @@ def test_held_back_laws_gain_by_ddim_on_ve():
 HELD = [
     ("ddim", VPSDE(), 0.0, 1.04, 0.0), ("ddim", SubVPSDE(), 0.0, 1.12, 0.0),
     ("heun", VPSDE(), 0.0, 0.999, 0.0), ("heun", SubVPSDE(), 0.0, 0.999, 0.0),
-    ("heun", VESDE(), 0.0, 0.999, 0.0), ("heun", VESDE(), 0.01, 1.1, 0.02),
+    ("heun", VESDE(), 0.0, 0.999, 0.0), ("heun", VESDE(), 0.01, 1.08, 0.02),
 ]  # fmt: skip
 
 
@@ -270,7 +280,7 @@ def test_held_back_laws_gain(sampler, sde, risk, gain, worse):
     mixtures, spectra = benchmark.gains(sampler, sde, 10, 120, risk=risk)
     assert float((mixtures < 0.9995).double().mean()) <= worse
     assert float(mixtures.median()) > gain
-    assert float(spectra.min()) > 0.9995 if risk == 0 else 0.97
+    assert float(spectra.min()) > (0.9995 if risk == 0 else 0.97)
 
 
 def test_the_risk_is_the_share_of_guards_that_fare_worse():
@@ -285,7 +295,7 @@ def test_the_risk_is_the_share_of_guards_that_fare_worse():
         gains.append(float((on_family(best) / on_family(grid)).log().mean()))
         assert shares[-1] <= risk
     assert gains[0] <= gains[1] <= gains[2]
-    assert gains[2] > max(0.02, gains[0])
+    assert gains[2] > 0.02
 
 
 def test_a_candidate_knows_its_gain():

@@ -14,7 +14,8 @@ from strategies import EVERY, MIXTURES, every_mixture, every_sde, f64, smooth_ti
 from sdekit.errors import DtypeError, NonFiniteError, ShapeError, TimeError
 from sdekit.model import ExactScore
 from sdekit.model.prediction import Predictor
-from sdekit.sde import DDPM, VESDE, VPSDE
+from sdekit.sampling import sample
+from sdekit.sde import DDPM, VESDE, VPSDE, LinearSDE
 from sdekit.targets import Gaussian, GaussianMixture
 
 LAW = MIXTURES["2d"]
@@ -132,6 +133,34 @@ def test_it_is_a_predictor():
     alpha, var = model.sde.alpha(0.5), model.sde.var(0.5)
     expected = alpha**2 * spectrum().cov + var * torch.eye(4, dtype=torch.float64)
     torch.testing.assert_close(law.cov, expected, rtol=1e-13, atol=0)
+
+
+def test_what_is_kept_belongs_to_one_process():
+    """Two processes of a class that is no dataclass are told apart by scores and by plans."""
+
+    class Spreading(LinearSDE):
+        def __init__(self, rate):
+            super().__init__()
+            self.rate = rate
+
+        def log_alpha(self, t):
+            return torch.zeros_like(t)
+
+        def var(self, t):
+            return self.rate * t
+
+    x, law = f64([[0.37]]), Gaussian(f64([0.0]), 1.0)
+    for rate in (1.0, 9.0, 1.0):
+        model = ExactScore(law, Spreading(rate))
+        for t in (0.37, 0.5, 0.37):
+            raw = model.bind(x, (), {})(x, t)
+            assert float(raw) == pytest.approx(-0.37 / (1 + rate * t))
+            assert torch.equal(raw, model(x, t).score)
+        end = sample(model, (1, 1), sampler="ddim", steps=1, x_init=x).x
+        s, t = model.sde.t_min, model.sde.t_max
+        # DDIM: x + (sigma_s - sigma_t) eps, with eps = -sigma_t score
+        want = 0.37 * (1 - rate * (t - (s * t) ** 0.5) / (1 + rate * t))
+        assert float(end) == pytest.approx(want, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -31,7 +31,7 @@ class Optimal:
     def __post_init__(self) -> None:
         from sdekit._check import number
 
-        number("risk", self.risk, ge=0.0, le=1.0)
+        object.__setattr__(self, "risk", number("risk", self.risk, ge=0.0, le=1.0))
 
     def __repr__(self) -> str:
         from sdekit._catalogue import spelling

@@ -103,7 +103,11 @@ class Laws:
         reach = _REACH * self.vars.sqrt()
         low = (self.means - reach).amin(1, keepdim=True).expand_as(u)
         high = (self.means + reach).amax(1, keepdim=True).expand_as(u)
-        for _ in range(_BISECTIONS):
+        return self.bisected(u, low, high, _BISECTIONS)
+
+    def bisected(self, u: Tensor, low: Tensor, high: Tensor, halvings: int) -> Tensor:
+        """Q(u) between bounds, all [(laws, n)]."""
+        for _ in range(halvings):
             middle = 0.5 * (low + high)
             below = self.cdf(middle) < u
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)

@@ -172,7 +172,8 @@ def _candidates(
     path = Path.near(best, sde)
     if not path.terms or not bool(torch.isfinite(errors(best)).all()):
         return (_Candidate(best),)
-    singles = gaussians(np.geomspace(min(variances), max(variances), _SINGLES), sizes=(1.0,))
+    spread = np.unique(np.geomspace(min(variances), max(variances), _SINGLES))
+    singles = gaussians(spread, sizes=(1.0,))
     watch = _Watch(errors, replace(errors, laws=guards().scaled(scale).joined(singles)), best)
 
     def changes(w: Array) -> Array:
@@ -190,7 +191,7 @@ def _candidates(
         grid = sde.align(grid, keep=True)
         guarded = watch.guarded(grid)
         gain = -float(watch.changes(grid)[: watch.groups].mean())
-        found.append(_Candidate(grid, gain, float((guarded > 0).mean())))
+        found.append(_Candidate(grid, gain, float((~(guarded <= 0)).mean())))
         if not watch.widened(guarded, margin=_STRICT[1]):
             break
     return tuple(found)
@@ -321,7 +322,7 @@ class _Pushed:
 
 
 def _chosen(errors: _Pushed, grids: Sequence[Tensor]) -> Tensor:
-    """The grid of a list that eq. (3) likes best, against the one of least geometric mean."""
+    """The grid of a list with the least merit, against the one of least geometric mean."""
     kept = sorted(_rows(errors.gaussian, grids), key=lambda row: float(row[1].mean()))
     rows = _rows(errors, [grid for grid, _ in kept[:_SHORTLIST]])
     reference = min((logs for _, logs in rows), key=lambda logs: float(logs.mean()))

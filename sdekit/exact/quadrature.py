@@ -43,6 +43,7 @@ _CLOSE = 1e-6  # of mass: the nearest that nodes come to a level that divides tw
 _ROUNDS = 2  # of dividing
 _PIECES = 6  # into which a cell is
 _CELLS = 3  # of a law that are, at most: one between every two modes
+_HALVINGS = 20  # of the cell in which the true image of a new node lies
 _WIDTHS = (2,)  # components up to which laws run together: none is padded to the longest
 
 
@@ -104,11 +105,11 @@ class _Part:
 
     def __init__(self, sampler: Sampler, sde: LinearSDE, laws: Laws, n: int) -> None:
         self.sampler, self.sde, self.laws = sampler, sde, laws
-        self.first, last = (
+        self.first, self.last = (
             laws.perturbed(float(sde.alpha(t)), float(sde.var(t))) for t in (sde.t_max, sde.t_min)
         )
-        self.truth = nodes(last, n)
-        self.u = last.cdf(self.truth)
+        self.truth = nodes(self.last, n)
+        self.u = self.last.cdf(self.truth)
         self.start = self.first.quantile(self.u)
         self.banks: dict[int, Bank] = {}
 
@@ -128,15 +129,16 @@ class _Part:
             low, high = (start.gather(1, chosen + one)[..., None] for one in (0, 1))
             more = (low + (high - low) * within).flatten(1)
             there = self.first.cdf(more)
-            truth = _interpolated(there, self.u, self.truth)
-            missed = self._mapped(more, grid) - truth
+            k = torch.searchsorted(self.u, there).clamp(1, self.u.shape[1] - 1)
+            ends = (self.truth.gather(1, k - 1), self.truth.gather(1, k))
+            missed = self._mapped(more, grid) - self.last.bisected(there, *ends, _HALVINGS)
             start, order = torch.cat([start, more], 1).sort(1)
             u, away = (
                 torch.cat(pair, 1).gather(1, order) for pair in ((u, there), (away, missed))
             )
         edges = self.first.cdf(0.5 * (start[:, 1:] + start[:, :-1]))
-        ends = edges.new_zeros(len(edges), 1)
-        mass = torch.cat([ends, edges, ends + 1], 1).diff(dim=1)
+        zero = edges.new_zeros(len(edges), 1)
+        mass = torch.cat([zero, edges, zero + 1], 1).diff(dim=1)
         return (mass * away.square()).sum(1).sqrt()
 
     def _mapped(self, start: Tensor, grid: Tensor) -> Tensor:

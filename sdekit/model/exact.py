@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdekit._cache import cached
 from sdekit._check import samples, shown
 from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import DtypeError, ShapeError
@@ -26,17 +25,13 @@ from sdekit.targets import ExactTarget
 
 __all__ = ["ExactScore"]
 
+_SEEN = 1024  # times whose alpha and variance are kept
+
 
 def _levels(sde: LinearSDE, t: Tensor) -> list[tuple[float, float]]:
     """alpha and the variance at these times [(K,)]."""
     sde = sde.reaching(float(t.max()))  # a run may churn above t_max
     return list(zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True))
-
-
-@cached(1024)
-def _level(sde: LinearSDE, t: float) -> tuple[float, float]:
-    """The same of one time: whoever looks at a row by itself comes back to it often."""
-    return _levels(sde, torch.tensor([t], dtype=torch.float64))[0]
 
 
 class ExactScore:
@@ -69,6 +64,7 @@ class ExactScore:
             raise DtypeError(f"sde must be a LinearSDE, got {shown(sde)}")
         self.target = target
         self.sde = sde
+        self._seen: dict[float, tuple[float, float]] = {}  # alpha and variance, by the time
 
     def __repr__(self) -> str:
         """The two parts."""
@@ -110,7 +106,13 @@ class ExactScore:
             )
 
         def made(t: Tensor) -> list[tuple[float, float]]:
-            return _levels(self.sde, t) if len(t) > 1 else [_level(self.sde, float(t))]
+            if len(t) > 1:
+                return _levels(self.sde, t)
+            if float(t) not in self._seen:  # whoever looks at one row comes back to it often
+                if len(self._seen) >= _SEEN:
+                    self._seen.clear()
+                self._seen[float(t)] = _levels(self.sde, t)[0]
+            return [self._seen[float(t)]]
 
         def score(of: tuple[float, float]) -> Callable[[Tensor], Tensor]:
             return self.target.perturbed(*of)._score

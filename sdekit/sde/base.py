@@ -68,7 +68,8 @@ class Posterior(NamedTuple):
     var: Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+# eq=False: a subclass that is no dataclass is itself alone, whatever else it holds
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LinearSDE(SDE):
     """dx = f(t) x dt + g(t) dW, from `log_alpha(t)` and `var(t)`; all else is derived.
 
