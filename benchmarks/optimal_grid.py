@@ -22,6 +22,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -110,6 +111,7 @@ def spectra(n: int, seed: int = SEED) -> list[np.ndarray]:
     return found
 
 
+@cache
 def judges(
     sampler: str, sde: LinearSDE, n: int, seed: int = SEED
 ) -> tuple[MapErrors, Callable[[Tensor], Tensor]]:
@@ -125,6 +127,7 @@ def judges(
     return MapErrors(method, sde, Laws.of(mixtures(n, seed)), NODES), on_spectra
 
 
+@cache
 def reference(sampler: str, sde: LinearSDE, steps: int, name: str | None = None) -> Tensor:
     """The named grid that is best on the family, or one by its name."""
     if name is not None:

@@ -36,12 +36,17 @@ class Laws:
 
     @classmethod
     def of(cls, mixtures: Sequence[GaussianMixture]) -> Laws:
-        """The table of mixtures in one dimension; a component that pads has no weight."""
-        k = max(len(law.weights) for law in mixtures)
-        one = (cls(law.weights[None], law.means.T, law.covs.reshape(1, -1)) for law in mixtures)
-        return cls(
-            *(torch.cat(rows) for rows in zip(*(law._padded(k) for law in one), strict=True))
+        """The table of mixtures in one dimension."""
+        return cls.together(
+            [cls(law.weights[None], law.means.T, law.covs.reshape(1, -1)) for law in mixtures]
         )
+
+    @classmethod
+    def together(cls, tables: Sequence[Laws]) -> Laws:
+        """The laws of all tables, one after the other; a component that pads has no weight."""
+        k = max(table.weights.shape[1] for table in tables)
+        padded = (table._padded(k) for table in tables)
+        return cls(*(torch.cat(rows) for rows in zip(*padded, strict=True)))
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -53,9 +58,7 @@ class Laws:
 
     def joined(self, other: Laws) -> Laws:
         """These laws and then others."""
-        k = max(self.weights.shape[1], other.weights.shape[1])
-        both = (self._padded(k), other._padded(k))
-        return Laws(*(torch.cat(pair) for pair in zip(*both, strict=True)))
+        return Laws.together([self, other])
 
     def _padded(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
         """The three tables with k columns: the first component again, without weight."""
@@ -69,7 +72,7 @@ class Laws:
 
     def taken(self, index: Tensor) -> Laws:
         """Some of the laws [(n,)], no wider than they need."""
-        k = int((self.weights[index] > 0).sum(1).amax()) if len(index) else 1
+        k = int(self.components[index].amax()) if len(index) else 1
         return Laws(*(table[index, :k] for table in (self.weights, self.means, self.vars)))
 
     @property

@@ -93,9 +93,14 @@ def _divides(laws: Laws) -> tuple[Tensor, Tensor]:
     return middle[..., None] + gap[..., None] * fine, levels
 
 
+def _above(at: Tensor, x: Tensor) -> Tensor:
+    """Which of the rising x [(laws, m)] ends the cell of every place [(laws, n)]."""
+    return torch.searchsorted(x.contiguous(), at.contiguous()).clamp(1, x.shape[1] - 1)
+
+
 def _interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """y at places [(laws, n)] between rising x, for x and y [(laws, m)]."""
-    k = torch.searchsorted(x.contiguous(), at.contiguous()).clamp(1, x.shape[1] - 1)
+    k = _above(at, x)
     (x0, x1), (y0, y1) = ((of.gather(1, k - 1), of.gather(1, k)) for of in (x, y))
     return y0 + ((at - x0) / (x1 - x0)).nan_to_num(0.0).clamp(0, 1) * (y1 - y0)
 
@@ -129,7 +134,7 @@ class _Part:
             low, high = (start.gather(1, chosen + one)[..., None] for one in (0, 1))
             more = (low + (high - low) * within).flatten(1)
             there = self.first.cdf(more)
-            k = torch.searchsorted(self.u, there).clamp(1, self.u.shape[1] - 1)
+            k = _above(there, self.u)
             ends = (self.truth.gather(1, k - 1), self.truth.gather(1, k))
             missed = self._mapped(more, grid) - self.last.bisected(there, *ends, _HALVINGS)
             start, order = torch.cat([start, more], 1).sort(1)
