@@ -1,0 +1,1 @@
+"""The public kit that checks the mathematics of any SDE, sampler, model or loss."""

@@ -1,0 +1,33 @@
+"""Deliberately wrong implementations, each naming the checks that must catch it.
+
+A mutant is a right object with at most three lines of its code changed. It raises nothing and
+returns finite numbers, as the faults of released libraries do. The kit is measured by them: every
+mutant must be caught, and every check must catch one (`sdekit verify --mutants`).
+"""
+
+from __future__ import annotations
+
+from sdekit.verify.mutants import (
+    chain,
+    model,
+    objective,
+    plumbing,
+    reverse,
+    sampler,
+    sde,
+    training,
+)
+from sdekit.verify.mutants._make import Mutant, altered
+
+__all__ = ["MUTANTS", "Mutant", "altered"]
+
+MUTANTS: tuple[Mutant, ...] = (
+    *sde.ROWS,
+    *reverse.ROWS,
+    *chain.ROWS,
+    *model.ROWS,
+    *sampler.ROWS,
+    *plumbing.ROWS,
+    *objective.ROWS,
+    *training.ROWS,
+)
