@@ -1,0 +1,11 @@
+"""The checks, one file a room of the theory; importing this package enters them in `CHECKS`."""
+
+import importlib
+
+# in the order in which they are asked
+ROOMS = (
+    "marginals", "kernels", "prior", "reverse", "chain",
+)  # fmt: skip
+
+for _room in ROOMS:
+    importlib.import_module(f"{__name__}.{_room}")

@@ -1,0 +1,120 @@
+r"""A mixture at every noise level, written out by hand: what the checks hold others against.
+
+At x_t = alpha x_0 + sqrt(v) eps the components of sum_k w_k N(m_k, c_k I) are
+N(alpha m_k, (alpha^2 c_k + v) I). Nothing here comes from `sdekit.targets`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["LINE", "PLANE", "Mixture", "slope"]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """sum_k w_k N(m_k, c_k I) [(k,), (k, d), (k,)]."""
+
+    weights: tuple[float, ...]
+    means: tuple[tuple[float, ...], ...]
+    spreads: tuple[float, ...]
+
+    @cached_property
+    def _w(self) -> Tensor:
+        return torch.tensor(self.weights, dtype=torch.float64)
+
+    @cached_property
+    def _m(self) -> Tensor:
+        return torch.tensor(self.means, dtype=torch.float64)
+
+    @cached_property
+    def _c(self) -> Tensor:
+        return torch.tensor(self.spreads, dtype=torch.float64)
+
+    @property
+    def d(self) -> int:
+        """The dimension."""
+        return len(self.means[0])
+
+    def _parts(self, x: Tensor, alpha: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        alpha, var = alpha[:, None], var[:, None]
+        total = alpha**2 * self._c + var  # (n, k)
+        away = x[:, None, :] - alpha[..., None] * self._m  # (n, k, d)
+        log_parts = (
+            self._w.log()
+            - 0.5 * self.d * torch.log(2 * math.pi * total)
+            - 0.5 * away.square().sum(-1) / total
+        )
+        return log_parts, -away / total[..., None], total
+
+    def log_prob(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
+        """Of x [(n, d)] at noise levels alpha, var [(n,) each]."""
+        return self._parts(x, alpha, var)[0].logsumexp(1)
+
+    def score(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
+        """Its gradient [(n, d)]."""
+        log_parts, pull, _ = self._parts(x, alpha, var)
+        return (log_parts.softmax(1)[..., None] * pull).sum(1)
+
+    def curvature(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
+        """(Laplacian of p) / p = Laplacian of log p + |score|^2 [(n,)]."""
+        log_parts, pull, total = self._parts(x, alpha, var)
+        return (log_parts.softmax(1) * (pull.square().sum(-1) - self.d / total)).sum(1)
+
+    def laplacian(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
+        """Laplacian of log p, the divergence of the score [(n,)]."""
+        return self.curvature(x, alpha, var) - self.score(x, alpha, var).square().sum(-1)
+
+    def cdf(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
+        """On the line: the mass left of x [(n, 1)], as (n,)."""
+        total = (alpha[:, None] ** 2 * self._c + var[:, None]).sqrt()
+        return (torch.special.ndtr((x - alpha[:, None] * self._m[:, 0]) / total) * self._w).sum(1)
+
+    def points(self, alpha: Tensor, var: Tensor, seed: int = 0) -> Tensor:
+        """Plausible points, one for each noise level [(n, d)]."""
+        generator = torch.Generator().manual_seed(seed)
+        n = len(alpha)
+        which = torch.randint(len(self.weights), (n,), generator=generator)
+        z = torch.randn(n, self.d, generator=generator, dtype=torch.float64)
+        spread = (alpha**2 * self._c[which] + var).sqrt()
+        return alpha[:, None] * self._m[which] + spread[:, None] * z
+
+    def rate(
+        self, x: Tensor, alpha: Tensor, var: Tensor, alpha_rate: Tensor, var_rate: Tensor
+    ) -> Tensor:
+        """d log p / dt at a fixed x where alpha and var move at these rates [(n,)]."""
+        alpha, var = (c.detach().clone().requires_grad_() for c in (alpha, var))
+        with torch.enable_grad():
+            total = self.log_prob(x, alpha, var).sum()
+            by_alpha, by_var = torch.autograd.grad(total, (alpha, var))
+        return by_alpha * alpha_rate + by_var * var_rate
+
+
+LINE = Mixture((0.3, 0.7), ((-1.5,), (1.0,)), (0.3, 0.05))
+PLANE = Mixture((0.2, 0.5, 0.3), ((1.5, 1.0), (-1.0, 0.2), (0.3, -2.0)), (0.5, 0.1, 0.9))
+
+
+def slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """d function / dt at t [(n,)]: by autograd, or by five points where it gives no gradient."""
+    with torch.enable_grad():
+        point = t.detach().clone().requires_grad_()
+        value = function(point)
+        if isinstance(value, Tensor) and value.requires_grad:
+            return torch.autograd.grad(value.sum(), point)[0].double()
+    return differences(function, t)
+
+
+def differences(
+    function: Callable[[Tensor], Tensor], t: Tensor, width: float = 1e-3, end: float = math.inf
+) -> Tensor:
+    """The five-point derivative at t [(n,)], with steps of width t that stay below `end`."""
+    h = torch.minimum(width * t, (end - t) / 2) if math.isfinite(end) else width * t
+    with torch.no_grad():
+        far, near = (function(t + k * h).double() - function(t - k * h).double() for k in (2, 1))
+    return (8 * near - far) / (12 * h)

@@ -1,0 +1,190 @@
+"""Objects of nobody's class, seen as what the checks ask for.
+
+A process needs `drift(x, t)` and `diffusion(t)`. Whatever else it has is taken at its word and
+checked: `log_alpha` or `alpha`, `var` or `sigma` or `marginal_prob(x, t) -> mean, std`,
+`t_min`, `t_max`, `prior_std`, `prior_sample`, `transition`, `reverse`. Times are handed to it as
+float64 tensors; one that cannot take them is called once for each, with a float. Where it states
+no marginals, its own drift and diffusion are integrated.
+
+A sampler is a function f(model, x, grid, noise) -> samples: `model(x, t)` has .x0, .eps and
+.score, `grid` is a tensor of decreasing times, `noise(x)` a standard normal draw like x. It may
+declare `order`, `nfe_per_step`, `stochastic`, `exact_on` as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdekit._check import shown
+from sdekit.errors import DtypeError
+from sdekit.sampling.base import CountedModel, Frame
+from sdekit.sde import LinearSDE
+
+__all__ = ["Method", "Process"]
+
+_PASSED_ON = (
+    "alpha", "sigma", "log_snr", "t_from_log_snr", "transition", "posterior", "perturb", "reverse",
+    "prior_std", "prior_sample", "prior_log_prob", "beta", "kinks",
+)  # fmt: skip
+
+
+class Process:
+    """A process from an object with `drift` and `diffusion`.
+
+    Attributes:
+        kinds: {"linear"} where drift(x, t) = f(t) x, else empty.
+        integrated: whether the marginals are integrals of its own drift and diffusion.
+    """
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+        self.t_max = float(getattr(thing, "t_max", 1.0))
+        self.t_min = float(getattr(thing, "t_min", 1e-3 * self.t_max))
+        self.integrated = False
+        for name in _PASSED_ON:
+            if callable(getattr(thing, name, None)):
+                setattr(self, name, getattr(thing, name))
+        self.kinds = frozenset({"linear"} if self._is_linear() else ())
+        if self.kinds:
+            self.f, self.g2 = self._f, self._g2
+            self._take_marginals()
+
+    def drift(self, x: Tensor, t: Any) -> Tensor:
+        """The object's drift [(batch, *dims)]."""
+        times = torch.as_tensor(t, dtype=torch.float64).reshape(-1).expand(len(x))
+        return _for_each(lambda x, t: self.thing.drift(x, t), x, times)
+
+    def diffusion(self, t: Any) -> Tensor:
+        """The object's diffusion [shape of t]."""
+        return _at(self.thing.diffusion, torch.as_tensor(t, dtype=torch.float64))
+
+    def _f(self, t: Tensor) -> Tensor:
+        """The drift at x = 1 [shape of t]."""
+        flat = t.reshape(-1)
+        return self.drift(torch.ones(len(flat), 1, dtype=torch.float64), flat).reshape(t.shape)
+
+    def _g2(self, t: Tensor) -> Tensor:
+        return self.diffusion(t).square()
+
+    def _is_linear(self) -> bool:
+        """Whether the drift is f(t) x, to rounding, at a few points."""
+        t = self.t_max * torch.linspace(0.05, 0.95, 7, dtype=torch.float64)
+        x = torch.tensor([[1.0, -0.7, 3.0]], dtype=torch.float64).repeat(len(t), 1)
+        seen, of_one = self.drift(x, t), self.drift(torch.ones_like(x), t)
+        return bool(((seen - of_one * x).abs() <= 1e-9 * (of_one * x).abs() + 1e-12).all())
+
+    def _take_marginals(self) -> None:
+        """log_alpha and var as the object states them, or integrated."""
+        thing = self.thing
+
+        def has(name: str) -> bool:
+            return callable(getattr(thing, name, None))
+
+        def mean_and_std(t: Tensor) -> tuple[Tensor, Tensor]:
+            flat = t.reshape(-1)
+            mean, std = thing.marginal_prob(torch.ones(len(flat), 1, dtype=torch.float64), flat)
+            return mean.reshape(t.shape), torch.as_tensor(std).reshape(t.shape)
+
+        means: dict[str, Callable[[Tensor], Tensor]] = {
+            "log_alpha": lambda t: _at(thing.log_alpha, t),
+            "alpha": lambda t: _at(thing.alpha, t).log(),
+            "marginal_prob": lambda t: mean_and_std(t)[0].log(),
+        }
+        variances: dict[str, Callable[[Tensor], Tensor]] = {
+            "var": lambda t: _at(thing.var, t),
+            "sigma": lambda t: _at(thing.sigma, t).square(),
+            "marginal_prob": lambda t: mean_and_std(t)[1].square(),
+        }
+        mean = next((make for name, make in means.items() if has(name)), None)
+        variance = next((make for name, make in variances.items() if has(name)), None)
+        if mean and variance:
+            self.log_alpha, self.var = mean, variance
+            return
+        whole = LinearSDE.from_coefficients(
+            self._f, self._g2, t_min=self.t_min or 1e-3 * self.t_max, t_max=self.t_max
+        )
+        self.log_alpha, self.var = mean or whole.log_alpha, variance or whole.var
+        self.integrated = not (mean or variance)
+
+
+def _at(method: Callable[[Any], Any], t: Tensor) -> Tensor:
+    """A stranger's function of time [shape of t]: of the tensor, or of one float after another."""
+    try:
+        found = method(t)
+        if isinstance(found, Tensor) and found.shape == t.shape:
+            return found.double()
+        if not isinstance(found, Tensor):
+            return torch.as_tensor(found, dtype=torch.float64).expand(t.shape)
+    except (TypeError, ValueError, RuntimeError, AttributeError):
+        pass
+    flat = [
+        torch.as_tensor(method(v), dtype=torch.float64).reshape(()) for v in t.flatten().tolist()
+    ]
+    return torch.stack(flat).reshape(t.shape) if flat else torch.zeros_like(t)
+
+
+def _for_each(method: Callable[[Any, Any], Any], x: Tensor, t: Tensor) -> Tensor:
+    """A stranger's function of samples and times: at once, as a column, or row by row."""
+    for times in (t, t[:, None]):
+        try:
+            found = method(x, times)
+        except (TypeError, ValueError, RuntimeError, AttributeError):
+            continue
+        if isinstance(found, Tensor) and found.shape == x.shape:
+            if len(t) < 2 or _same(
+                found[-1:].detach(), method(x[-1:].detach(), float(t[-1].detach()))
+            ):
+                return found
+    return torch.cat(
+        [torch.as_tensor(method(x[k : k + 1], float(t[k].detach()))) for k in range(len(x))]
+    ).reshape(x.shape)
+
+
+def _same(a: Tensor, b: Any) -> bool:
+    """Whether a row of a batch is what the row alone gives: (n,) may broadcast along features."""
+    b = torch.as_tensor(b).reshape(a.shape)
+    return bool(torch.allclose(a, b.to(a.dtype), rtol=1e-9, atol=1e-12))
+
+
+class Method:
+    """A sampler from a function f(model, x, grid, noise)."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.order = getattr(function, "order", 1)
+        self.nfe_per_step = getattr(function, "nfe_per_step", None)
+        self.exact_on = frozenset(getattr(function, "exact_on", ()))
+        noisy = {"noise"} if getattr(function, "stochastic", False) else set()
+        self.needs = frozenset({"linear", *noisy})
+
+    def __repr__(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+    def frames(
+        self, model: CountedModel, x: Tensor, grid: Tensor, noise: Any, **_: Any
+    ) -> Iterator[Frame]:
+        """The start and the end: what happens between is the function's."""
+        yield Frame(x, float(grid[0]), 0, model.nfe, None)
+        out = self.function(_Plain(model), x, grid, noise)
+        if not isinstance(out, Tensor):
+            raise DtypeError(f"{self!r} must return a tensor, got {shown(out)}")
+        yield Frame(out, float(grid[-1]), len(grid) - 1, model.nfe, None)
+
+
+class _Plain:
+    """A counted model that needs no plan: its calls are not known beforehand."""
+
+    def __init__(self, model: CountedModel) -> None:
+        self.counted = model
+        self.sde = model.sde
+
+    def __call__(self, x: Tensor, t: Any) -> Any:
+        if self.counted.nfe >= self.counted.limit:
+            return self.counted(x, float(t))  # which raises
+        self.counted.nfe += 1
+        return self.counted.model(x, t, **self.counted.cond)
