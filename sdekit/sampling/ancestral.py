@@ -64,6 +64,11 @@ class Ancestral(OneKick):
         else:
             self._set(variance=number("variance", self.variance, ge=0, le=1))
 
+    @property
+    def exact_on(self) -> frozenset[str]:
+        """A single point, with the posterior's own variance."""
+        return frozenset({"point"} if self.variance in ("posterior", 0.0) else ())
+
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Eq. (1)."""
         t, s = self.times(sde, grid)

@@ -157,6 +157,7 @@ class Sampler(Checked, ABC):
         order: of convergence in distribution; None for a corrector.
         nfe_per_step: model calls a row (the last row may take fewer).
         needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
+        exact_on: data on which the law is right at any number of steps: "point", a single point.
     """
 
     if TYPE_CHECKING:  # a subclass may make each of them a class attribute or a property
@@ -172,10 +173,15 @@ class Sampler(Checked, ABC):
         @property
         def needs(self) -> frozenset[str]:
             """Requirements on the SDE and the run."""
+
+        @property
+        def exact_on(self) -> frozenset[str]:
+            """Data on which the law is right at any number of steps."""
     else:
         order = 1
         nfe_per_step = 1
         needs = frozenset({"linear"})
+        exact_on: frozenset[str] = frozenset()
 
     def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
         """Where each row starts and ends [(K,), (K,)]."""

@@ -47,6 +47,7 @@ class DDIM(OneKick):
     """
 
     eta: float = 0.0
+    exact_on = frozenset({"point"})
 
     def __post_init__(self) -> None:
         """Check the field."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,7 +144,7 @@ def judged(result: Result, expected: Mapping[str, str]) -> Result:
 
 def ask(one: Check, subject: Subject, asked: Asked, expected: Mapping[str, str]) -> Result:
     """One check of one subject."""
-    word = f"'{subject.label}'" if subject.spelled else "OBJECT"
+    word = shlex.quote(subject.label)
     how = f"--only {one.name} --seed {asked.seed}"
     if asked.examples != EXAMPLES:
         how += f" --examples {asked.examples}"

@@ -10,4 +10,12 @@ from collections.abc import Mapping
 __all__ = ["KNOWN"]
 
 # the label of an object -> the check that it fails -> why that is right
-KNOWN: Mapping[str, Mapping[str, str]] = {}
+KNOWN: Mapping[str, Mapping[str, str]] = {
+    "langevin(snr=0.16, rule='batch_norm', repeats=1)": {
+        "batches_do_not_mix": "Song et al.'s rule takes norms as means over the batch, "
+        "arXiv:2011.13456, algorithm 5; the default rule does not"
+    },
+    "ddpm_leading()": {
+        "grid_contract": "leading spacing leaves out the noisiest steps, arXiv:2305.08891, table 2"
+    },
+}

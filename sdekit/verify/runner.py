@@ -25,6 +25,7 @@ from sdekit.verify.wording import rounded
 __all__ = ["EXAMPLES", "Asked", "run"]
 
 EXAMPLES = 24  # cases a check, unless said otherwise
+_DEAR = 0.3  # of them, where a run costs a hundred calls
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,10 @@ def _over_cases(check: Check, subject: Any, asked: Asked) -> tuple[Finding, str,
         if worst is None or _badness(found) > _badness(worst):
             worst = found
 
+    dear = _DEAR if "adaptive" in getattr(subject, "needs", ()) else 1.0
     phases = (Phase.explicit, Phase.generate, *((Phase.shrink,) if asked.shrink else ()))
     test = settings(
-        max_examples=max(1, math.ceil(asked.examples * check.share)),
+        max_examples=max(1, math.ceil(asked.examples * check.share * dear)),
         database=None, deadline=None, phases=phases, derandomize=False, print_blob=False,
         suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
     )(hypothesis.seed(asked.seed)(hypothesis.given(check.cases(subject))(one)))  # fmt: skip

@@ -4,7 +4,8 @@ import importlib
 
 # in the order in which they are asked
 ROOMS = (
-    "marginals", "kernels", "prior", "reverse", "chain",
+    "marginals", "kernels", "prior", "reverse", "chain", "sampler_law", "sampler_runs",
+    "parametrization", "target", "objective", "tools",
 )  # fmt: skip
 
 for _room in ROOMS:

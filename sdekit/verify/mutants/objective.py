@@ -127,7 +127,7 @@ _add(
     "finite_to_the_end",
     "the weight grows like exp(1/t)",
     _terms=_terms(
-        lambda f, self, model, x0, t, noise: _put(f, 2, f[2] * (1 + 1e12 * (t <= 2e-3))[:, None])
+        lambda f, self, model, x0, t, noise: _put(f, 2, f[2] * (1 + 1e12 * (t < 1.5e-3))[:, None])
     ),
 )
 _add(

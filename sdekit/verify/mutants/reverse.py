@@ -88,9 +88,11 @@ _add(
     reverse=_reversed(diffusion=lambda self, t: self.eta**2 * self.sde.diffusion(t)),
 )
 _add(
-    "reverse_forgets_its_direction",
+    "reverse_twice_stays_reversed",
     VP,
     "reverse_twice",
-    "reversed twice, the score's sign does not turn",
-    reverse=_reversed(lambda eta, g: 0.5 * (1 + eta**2) * g**2, direction=1),
+    "the reversal of a reversal is the reversal again",
+    reverse=_reversed(
+        reverse=lambda self, score, *, eta=1.0: ReverseSDE(sde=self.sde, score=score, eta=eta)
+    ),
 )

@@ -58,7 +58,7 @@ def _columns_with(self: Any, sde: Any, level: Any, below: Any, **columns: Any) -
 _add(
     "ddim_noise_sign",
     DDIM(),
-    "limit_law point_data",
+    "limit_law",
     "the predicted noise is subtracted",
     coefficients=changed(DDIM, mean=lambda m: {"eps": -m.eps}),
 )
@@ -253,7 +253,7 @@ _add(
 _add(
     "ancestral_alpha_of_t",
     Ancestral(),
-    "point_data limit_law",
+    "point_data",
     "alpha_t for alpha_s in the weight of x_0",
     coefficients=lambda self, sde, grid: changed(
         Ancestral, mean=lambda m: {"x0": m.x0 * sde.alpha(m.at) / sde.alpha(grid[1:])}
@@ -423,7 +423,7 @@ _add(
 )
 _add(
     "pc_corrects_after_the_move",
-    PredictorCorrector(first="predictor", corrector="langevin(snr=0.5)"),
+    PredictorCorrector(first="predictor", corrector="langevin"),
     "corrector_at_its_level",
     "the corrector works at the old time after the sample has moved",
     peer=18,

@@ -45,7 +45,7 @@ _add(
 _add(
     "vp_drift_sign",
     VP,
-    "drift_and_diffusion",
+    "drift_and_diffusion fokker_planck",
     "the drift points away from the origin",
     drift=lambda self, x, t: -VPSDE.drift(self, x, t),
 )
@@ -171,7 +171,7 @@ _add(
 _add(
     "vp_variance_offset",
     VP,
-    "variance_preserved starts_at_the_data",
+    "variance_preserved",
     "alpha^2 + sigma^2 = 1 + sigma_min^2 under the name VP",
     peer=21,
     var=lambda self, t: VPSDE.var(self, t) + 1e-4,

@@ -1,0 +1,165 @@
+r"""Runs of a sampler under injected noise, and the affine map that it is on Gaussian data.
+
+With a diagonal covariance and the exact score the coordinates never meet, and a fixed-step sampler
+maps each of them affinely,
+
+    out = offset + start x_T + sum_k kicks_k z_k.                                            (1)
+
+One batch of K + 2 rows reads (1) off the real sampler, for a whole spectrum of data variances at
+once: row 0 starts at 0 without noise, row 1 at a start of its own size, row 2 + k has one unit
+impulse in draw k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdekit.model import ExactScore
+from sdekit.sampling.base import CountedModel, Frame
+from sdekit.sampling.grid import LogSNR
+from sdekit.sde import LinearSDE
+from sdekit.targets import Gaussian
+from sdekit.verify.claims import Skip
+from sdekit.verify.strategies import f64
+
+__all__ = ["Affine", "Run", "draws", "inner_grid", "probe", "run_of", "spectrum"]
+
+_AFFINE = 1e-7  # what superposition may be off, relative to the output
+
+
+class Run(NamedTuple):
+    """What a run gave: the result, its calls, its frames, and the times of the calls."""
+
+    x: Tensor
+    nfe: int
+    frames: list[Frame]
+    calls: list[float]
+
+
+class _Noting:
+    """A predictor around another one that notes the times of its calls."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.sde = model.sde
+        self.times: list[float] = []
+
+    def __call__(self, x: Tensor, t: Any, **cond: Any) -> Any:
+        self.times.append(float(t))
+        return self.model(x, t, **cond)
+
+
+def run_of(
+    sampler: Any, model: Any, x: Tensor, grid: Tensor, noise: Any, *, note: bool = False
+) -> Run:
+    """One run on these times with this noise."""
+    seen = _Noting(model) if note else model
+    counted = CountedModel(seen)
+    with torch.no_grad():
+        frames = list(sampler.frames(counted, x, grid, noise))
+    return Run(frames[-1].x, counted.nfe, frames, seen.times if note else [])
+
+
+def draws(k: int, shape: Sequence[int], seed: int = 0) -> Tensor:
+    """k float64 standard normal draws [(k, *shape)]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(k, *shape, generator=generator, dtype=torch.float64)
+
+
+def replay(stored: Tensor) -> Callable[[Tensor], Tensor]:
+    """A noise source that returns stored[0], stored[1], ... and after the last begins again."""
+    made = [0]
+
+    def noise(x: Tensor) -> Tensor:
+        made[0] += 1
+        return stored[(made[0] - 1) % len(stored)].to(x.dtype).clone()
+
+    return noise
+
+
+def spectrum() -> Gaussian:
+    """A diagonal Gaussian whose variances spread over three decades."""
+    return Gaussian(f64([0.7, -1.0, 0.2, 2.0]), torch.diag(f64([0.01, 0.2, 1.0, 6.0])))
+
+
+def inner_grid(sde: LinearSDE, steps: int, low: float = 0.05, high: float = 0.95) -> Tensor:
+    """Equal steps in the log-SNR between low and high times t_max [(steps + 1,)]."""
+    inside = replace(sde, t_min=low * sde.t_max, t_max=high * sde.t_max)
+    return LogSNR().times(inside, steps)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Eq. (1) by coordinate [(d,), (d,), (K, d)]."""
+
+    offset: Tensor
+    start: Tensor
+    kicks: Tensor
+
+    def law(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the output [(d,)] for x_T with these."""
+        return self.offset + self.start * mean, self.start**2 * var + self.kicks.square().sum(0)
+
+
+class _Impulses:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        z = torch.zeros_like(x)
+        if 2 + self.count < len(x):
+            z[2 + self.count] = 1
+        self.count += 1
+        return z
+
+
+def probe(sampler: Any, model: Any, grid: Tensor) -> Affine:
+    """Eq. (1) of the real sampler, float64.
+
+    Raises:
+        Skip: it is not affine.
+    """
+    if "adaptive" in sampler.needs:
+        raise Skip("it chooses its own steps, which depend on the sample")
+    d = model.target.shape[0]
+    # a start of the prior's size: a response of 1e-10 would drown in rounding
+    size = max(1.0, float(model.sde.sigma(grid[0])))
+
+    def run(rows: int, noise: Any, x: Tensor | None = None) -> Tensor:
+        if x is None:
+            x = torch.zeros(rows, d, dtype=torch.float64)
+            x[1] = size
+        return run_of(sampler, model, x, grid, noise).x
+
+    counter = _Impulses()
+    run(2, counter)
+    out = run(2 + counter.count, _Impulses())
+    zero = out[0]
+    affine = Affine(zero, (out[1] - zero) / size, out[2:] - zero)
+    # superposition: any other input must follow from these responses
+    z, x = draws(max(counter.count, 1), (1, d), seed=3), size * draws(1, (1, d), seed=4)[0]
+    seen = run(1, replay(z), x)[0]
+    expected = zero + affine.start * x[0] + (affine.kicks * z[: counter.count, 0]).sum(0)
+    off = float((seen - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
+    if not off <= _AFFINE:
+        raise Skip(f"it is not affine on Gaussian data: superposition fails by {off:.2g}")
+    return affine
+
+
+def exact_law(model: ExactScore, t: float) -> tuple[Tensor, Tensor]:
+    """Mean and variance of x_t for Gaussian data with a diagonal covariance [(d,)]."""
+    alpha, var = float(model.sde.alpha(t)), float(model.sde.var(t))
+    assert isinstance(model.target, Gaussian)
+    return alpha * model.target.mean, alpha**2 * model.target.cov.diagonal() + var
+
+
+def law_errors(sampler: Any, model: ExactScore, grid: Tensor) -> Tensor:
+    """Signed relative errors of the variances, and of the means in standard deviations [(2d,)]."""
+    mean, var = probe(sampler, model, grid).law(*exact_law(model, float(grid[0])))
+    true_mean, true_var = exact_law(model, float(grid[-1]))
+    return torch.cat([var / true_var - 1, (mean - true_mean) / true_var.sqrt()])

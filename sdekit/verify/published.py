@@ -1,0 +1,178 @@
+"""Formulas written from the papers, for what a law alone does not tell apart.
+
+A sampler with eta for eta^2 is a right sampler of another paper; a network that predicts -v is a
+right network of another name. Here stands what each name means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdekit.sde import DDPM, VPSDE
+
+__all__ = ["MEANINGS", "STEPS", "WEIGHTS", "Step"]
+
+
+class Step(NamedTuple):
+    """x_s = x x_t + score s(x_t) + std z."""
+
+    x: float
+    score: float
+    std: float
+
+
+class Published(NamedTuple):
+    """A method's source, the steps (sde, t, s) it is compared on, and its formula.
+
+    The formula gets (sampler, sde, t, s) and may return None where the paper has none.
+    """
+
+    source: str
+    steps: tuple[tuple[Any, float, float], ...]
+    formula: Callable[[Any, Any, float, float], Step | None]
+
+
+_VP = VPSDE(beta_min=0.1, beta_max=20.0)
+_CHAIN = DDPM.linear(20, beta_start=0.005, beta_end=0.5)
+_ON_VP = ((_VP, 0.7, 0.5), (_VP, 0.2, 0.15))
+_ON_CHAIN = ((_CHAIN, 0.6, 0.55), (_CHAIN, 0.25, 0.2))
+
+
+def _beta(t: float) -> float:
+    return 0.1 + 19.9 * t
+
+
+def _integral(s: float, t: float) -> float:
+    """Of beta from s to t."""
+    return 0.1 * (t - s) + 19.9 * (t**2 - s**2) / 2
+
+
+def _bar(t: float) -> float:
+    """alpha^2 of VP."""
+    return math.exp(-_integral(0.0, t))
+
+
+def _ddim(sampler: Any, sde: Any, t: float, s: float) -> Step:
+    """Eqs. 12 and 16, with the score for -eps/sqrt(1 - alpha_bar)."""
+    bar_t, bar_s = _bar(t), _bar(s)
+    var = sampler.eta**2 * (1 - bar_s) / (1 - bar_t) * (1 - bar_t / bar_s)
+    rest = 1 - bar_t
+    # x_0 = (x + rest score)/sqrt(bar_t), eps = -sqrt(rest) score
+    on_x = math.sqrt(bar_s / bar_t)
+    on_score = on_x * rest - math.sqrt(1 - bar_s - var) * math.sqrt(rest)
+    return Step(on_x, on_score, math.sqrt(var))
+
+
+def _euler(sampler: Any, sde: Any, t: float, s: float) -> Step:
+    """The reverse SDE dx = [-beta x/2 - (1 + eta^2)/2 beta score] dt + eta sqrt(beta) dW."""
+    h, beta = t - s, _beta(t)
+    eta = sampler.eta
+    return Step(1 + 0.5 * beta * h, 0.5 * (1 + eta**2) * beta * h, eta * math.sqrt(beta * h))
+
+
+def _reverse_diffusion(sampler: Any, sde: Any, t: float, s: float) -> Step:
+    """Algorithm 3's predictor: (2 - sqrt(1 - beta)) x + beta score + sqrt(beta) z."""
+    beta = float(sde.betas[round(t * sde.n) - 1])
+    return Step(2 - math.sqrt(1 - beta), beta, math.sqrt(beta))
+
+
+def _ancestral(sampler: Any, sde: Any, t: float, s: float) -> Step:
+    """(x + beta score)/sqrt(1 - beta), and a variance between beta_tilde and beta, in logarithms."""
+    i = round(t * sde.n)
+    beta = float(sde.betas[i - 1])
+    bar = math.prod(1 - b for b in sde.betas[:i].tolist())
+    tilde = beta * (1 - bar / (1 - beta)) / (1 - bar)
+    part = {"posterior": 0.0, "beta": 1.0}.get(sampler.variance, sampler.variance)
+    var = math.exp(part * math.log(beta) + (1 - part) * math.log(tilde))
+    return Step(1 / math.sqrt(1 - beta), beta / math.sqrt(1 - beta), math.sqrt(var))
+
+
+def _exponential(sampler: Any, sde: Any, t: float, s: float) -> Step:
+    """dx = [-beta x/2 - beta score] dt + sqrt(beta) dW with the score frozen, solved exactly."""
+    whole = _integral(s, t)
+    growth = math.exp(whole / 2)
+    return Step(growth, 2 * (growth - 1), math.sqrt(math.expm1(whole)))
+
+
+STEPS: Mapping[str, Published] = {
+    "ddim": Published("arXiv:2010.02502, eqs. 12 and 16", _ON_VP, _ddim),
+    "euler_maruyama": Published("arXiv:2011.13456, eq. 6", _ON_VP, _euler),
+    "reverse_diffusion": Published("arXiv:2011.13456, eq. 46", _ON_CHAIN, _reverse_diffusion),
+    "ancestral": Published(
+        "arXiv:2006.11239, eq. 11; arXiv:2102.09672, eq. 15", _ON_CHAIN, _ancestral
+    ),
+    "exponential_euler": Published("arXiv:2405.14250, section 4", _ON_VP, _exponential),
+}
+
+
+# what a network predicts ------------------------------------------------------------------------
+
+
+class Point(NamedTuple):
+    """A noisy sample and how it was made, on VP at time t [(n,) each but t, alpha, sigma]."""
+
+    x0: Tensor
+    eps: Tensor
+    t: Tensor
+    sde: Any
+
+    @property
+    def alpha(self) -> Tensor:
+        """sqrt(alpha_bar) [(n,)]."""
+        return self.sde.alpha(self.t)
+
+    @property
+    def sigma(self) -> Tensor:
+        """sqrt(1 - alpha_bar) [(n,)]."""
+        return self.sde.sigma(self.t)
+
+
+def _path_velocity(point: Point) -> Tensor:
+    """d/dt of alpha x_0 + sigma eps, by differences."""
+    h = 1e-5
+
+    def at(t: Tensor) -> Tensor:
+        return point.sde.alpha(t) * point.x0 + point.sde.sigma(t) * point.eps  # type: ignore[no-any-return]
+
+    return (at(point.t + h) - at(point.t - h)) / (2 * h)
+
+
+def _conditional_score(point: Point) -> Tensor:
+    """grad_x log N(x; alpha x_0, sigma^2), by autograd."""
+    x = (point.alpha * point.x0 + point.sigma * point.eps).requires_grad_()
+    density = -0.5 * ((x - point.alpha * point.x0) / point.sigma) ** 2
+    return torch.autograd.grad(density.sum(), x)[0]
+
+
+def _edm(point: Point, of: Any) -> Tensor:
+    """F with x_0 = c_skip x + c_out F: eq. 7 and table 1, in sigma/alpha and x/alpha."""
+    data, level = of.sigma_data, point.sigma / point.alpha
+    noisy = point.x0 + level * point.eps
+    c_skip = data**2 / (level**2 + data**2)
+    c_out = level * data / (level**2 + data**2).sqrt()
+    return (point.x0 - c_skip * noisy) / c_out
+
+
+# name -> (what the raw output is, source)
+MEANINGS: Mapping[str, tuple[Callable[[Point, Any], Tensor], str]] = {
+    "eps": (lambda p, of: p.eps, "arXiv:2006.11239, eq. 14"),
+    "x0": (lambda p, of: p.x0, "arXiv:2202.00512, section 4"),
+    "score": (lambda p, of: _conditional_score(p), "arXiv:2011.13456, eq. 7"),
+    "v": (lambda p, of: p.alpha * p.eps - p.sigma * p.x0, "arXiv:2202.00512, appendix D"),
+    "flow": (lambda p, of: _path_velocity(p), "arXiv:2210.02747, eq. 23"),
+    "edm": (_edm, "arXiv:2206.00364, eq. 7"),
+}
+
+# name -> (the weight of the squared error of the noise, source)
+WEIGHTS: Mapping[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
+    "simple": (lambda sde, t: torch.ones_like(t), "arXiv:2006.11239, eq. 14"),
+    "sigma2": (lambda sde, t: torch.ones_like(t), "arXiv:2011.13456, section 3.3"),
+    "likelihood": (
+        lambda sde, t: sde.diffusion(t).square() / sde.sigma(t).square(), "arXiv:2101.09258, eq. 7"
+    ),
+}  # fmt: skip

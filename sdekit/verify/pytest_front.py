@@ -1,0 +1,73 @@
+"""Checks as tests of pytest: one test for every check of every object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sdekit.errors import ConfigError
+from sdekit.verify.front import ask, checks_for, subject_of
+from sdekit.verify.known import KNOWN
+from sdekit.verify.runner import EXAMPLES, Asked
+
+__all__ = ["parametrize_with_checks"]
+
+
+def parametrize_with_checks(
+    objects: Iterable[Any] | Mapping[str, Any],
+    *,
+    expected_failures: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None,
+    max_examples: int = EXAMPLES,
+    seed: int = 0,
+) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator that calls a test with `check` once for every check of every object.
+
+    `check()` raises an AssertionError with the report of a failure, skips where the object cannot
+    be asked, and fails where an expected failure passes. An object's checks carry its name, so
+    that `pytest -k` selects them.
+
+    Args:
+        objects: what to check; a mapping names them.
+        expected_failures: names of checks that are known to fail, and why; or a function that
+            gives them for an object.
+        max_examples: cases a check.
+        seed: of the cases and draws.
+
+    Raises:
+        ConfigError: an expected failure that is no check of any of the objects.
+        ModuleNotFoundError: pytest is not installed: pip install pytest.
+
+    Example:
+        >>> from sdekit import VPSDE
+        >>> @parametrize_with_checks([VPSDE()])
+        ... def test_the_mathematics(check):
+        ...     check()
+    """
+    import pytest
+
+    named = objects.items() if isinstance(objects, Mapping) else ((None, o) for o in objects)
+    asked = Asked(max_examples, seed)
+    cases, seen, wanted = [], set(), set()
+    for name, thing in named:
+        subject = subject_of(thing)
+        given = expected_failures(thing) if callable(expected_failures) else expected_failures
+        expected = {**KNOWN.get(subject.label, {}), **(given or {})}
+        wanted |= set(given or {})
+        for one in checks_for(subject):
+            seen.add(one.name)
+
+            def call(one: Any = one, subject: Any = subject, expected: Any = expected) -> None:
+                result = ask(one, subject, asked, expected)
+                if result.status in ("skipped", "expected"):
+                    {"skipped": pytest.skip, "expected": pytest.xfail}[result.status](
+                        result.reason
+                    )
+                if not result.ok:
+                    raise AssertionError(str(result))
+
+            cases.append(pytest.param(call, id=f"{name or subject.label}-{one.name}"))
+    if wanted - seen:
+        raise ConfigError(
+            f"expected_failures: no check of these objects is {sorted(wanted - seen)}"
+        )
+    return pytest.mark.parametrize("check", cases)
