@@ -40,6 +40,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "why samples are wrong, in exact numbers, and what would mend it",
         'sdekit diagnose --target tutorial --sde "ddpm(n=100)" --sampler ancestral',
     ),
+    "verify": (
+        "sdekit.cli.verify",
+        "check the mathematics of any SDE, sampler, model or loss, yours too",
+        "sdekit verify vp",
+    ),
     "list": (
         "sdekit.cli.listing",  # a submodule `list` would hide the built-in here
         "what has a name: SDEs, targets, samplers, grids, weightings",

@@ -13,7 +13,7 @@ the checks must catch, `strategies` what is needed to write more checks.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 _HOME = {
     **dict.fromkeys(["Check", "Finding", "CHECKS"], "sdekit.verify.claims"),
@@ -29,20 +29,6 @@ _HOME = {
 _ROOMS = ("mutants", "odd", "strategies")
 
 __all__ = [*sorted(_HOME), *_ROOMS]  # literal names, sorted once
-
-if TYPE_CHECKING:
-    from sdekit.verify.claims import CHECKS, Check, Finding
-    from sdekit.verify.front import (
-        check,
-        check_model,
-        check_objective,
-        check_sampler,
-        check_sde,
-        checks_for,
-    )
-    from sdekit.verify.matrix import Matrix, kill_matrix
-    from sdekit.verify.pytest_front import parametrize_with_checks
-    from sdekit.verify.report import Report, Result
 
 
 def __getattr__(name: str) -> Any:

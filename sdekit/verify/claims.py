@@ -16,17 +16,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sdekit.verify.wording import numbers, relation
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 __all__ = ["CHECKS", "COSTS", "Check", "Finding", "Skip", "agree", "claim", "no_more_than"]
 
 
-class Skip(Exception):  # noqa: N818  # it is no error
+class Skip(Exception):  # it is no error
     """Raised by a check that cannot be asked of this subject; the message says why."""
 
 
@@ -82,14 +84,14 @@ class Check:
     source: str
     needs: frozenset[str]
     cost: str
-    measure: Callable[..., Finding]
+    measure: Callable[..., Any]
     cases: Callable[[Any], Any] | None
     statistical: bool
     share: float
 
     def lacks(self, subject: Any) -> str:
         """Why this subject cannot be asked, or an empty string."""
-        kinds = getattr(subject, "kinds", frozenset())
+        kinds: frozenset[str] = getattr(subject, "kinds", frozenset())
         absent = sorted(n for n in self.needs if n not in kinds and not hasattr(subject, n))
         return f"it has no {', '.join(absent)}" if absent else ""
 
@@ -107,10 +109,10 @@ def claim(
     cases: Callable[[Any], Any] | None = None,
     statistical: bool = False,
     share: float = 1.0,
-) -> Callable[[Callable[..., Finding]], Callable[..., Finding]]:
+) -> Callable[[F], F]:
     """Enter the decorated function in `CHECKS` under its own name; the fields are `Check`'s."""
 
-    def enter(measure: Callable[..., Finding]) -> Callable[..., Finding]:
+    def enter(measure: F) -> F:
         name = measure.__name__
         assert name not in CHECKS, name
         assert cost in COSTS, cost

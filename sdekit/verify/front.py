@@ -27,8 +27,8 @@ from sdekit.verify.runner import EXAMPLES, Asked, run
 from sdekit.verify.strangers import Method, Process
 
 __all__ = [
-    "Subject", "check", "check_objective", "check_sampler", "check_sde", "checks_for", "everything",
-    "subject_of",
+    "Subject", "ask", "check", "check_objective", "check_sampler", "check_sde", "checks_for",
+    "everything", "subject_of",
 ]  # fmt: skip
 
 assert _checks
@@ -312,7 +312,7 @@ def check_objective(
 
 
 def everything() -> list[Subject]:
-    """Every example of the catalogue that there are checks for, and what the trainer averages by."""
+    """Every example of the catalogue that has checks, and what the trainer averages by."""
     from sdekit.model import ExactScore
     from sdekit.sampling.noise import KeyedNoise
     from sdekit.sde import VPSDE

@@ -82,7 +82,7 @@ def _reverse_diffusion(sampler: Any, sde: Any, t: float, s: float) -> Step:
 
 
 def _ancestral(sampler: Any, sde: Any, t: float, s: float) -> Step:
-    """(x + beta score)/sqrt(1 - beta), and a variance between beta_tilde and beta, in logarithms."""
+    """(x + beta score)/sqrt(1 - beta); the variance between beta_tilde and beta in logarithms."""
     i = round(t * sde.n)
     beta = float(sde.betas[i - 1])
     bar = math.prod(1 - b for b in sde.betas[:i].tolist())
@@ -137,7 +137,7 @@ def _path_velocity(point: Point) -> Tensor:
     h = 1e-5
 
     def at(t: Tensor) -> Tensor:
-        return point.sde.alpha(t) * point.x0 + point.sde.sigma(t) * point.eps  # type: ignore[no-any-return]
+        return point.sde.alpha(t) * point.x0 + point.sde.sigma(t) * point.eps
 
     return (at(point.t + h) - at(point.t - h)) / (2 * h)
 

@@ -43,7 +43,7 @@ class Asked:
     shrink: bool = True
 
 
-class _Refuted(Exception):  # noqa: N818  # it never leaves this module
+class _Refuted(Exception):  # it never leaves this module
     """A case that the claim does not survive."""
 
 
@@ -92,7 +92,7 @@ def _found(check: Check, subject: Any, asked: Asked) -> tuple[Finding, str, int]
 
         def p_value(n: int, seed: int) -> float:
             generator = torch.Generator().manual_seed(seed % 2**63)
-            return float(check.measure(subject, n, generator))  # type: ignore[arg-type]
+            return float(check.measure(subject, n, generator))
 
         return _guarded(lambda: retested(p_value, seed=asked.seed)), "", 1
     if check.cases is None:

@@ -134,11 +134,11 @@ def _for_each(method: Callable[[Any, Any], Any], x: Tensor, t: Tensor) -> Tensor
             found = method(x, times)
         except (TypeError, ValueError, RuntimeError, AttributeError):
             continue
-        if isinstance(found, Tensor) and found.shape == x.shape:
-            if len(t) < 2 or _same(
-                found[-1:].detach(), method(x[-1:].detach(), float(t[-1].detach()))
-            ):
-                return found
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            continue
+        last = method(x[-1:].detach(), float(t[-1].detach()))
+        if len(t) < 2 or _same(found[-1:].detach(), last):
+            return found
     return torch.cat(
         [torch.as_tensor(method(x[k : k + 1], float(t[k].detach()))) for k in range(len(x))]
     ).reshape(x.shape)

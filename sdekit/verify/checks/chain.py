@@ -174,5 +174,6 @@ def chain_limit(sde: Any) -> Finding:
     slope = math.log(gaps[0] / gaps[-1]) / math.log(counts[-1] / counts[0])
     # the limit itself: what a 1/N law leaves of the last gap
     left = abs(2 * gaps[-1] - gaps[-2])
-    says = f"gaps {', '.join(f'{g:.3g}' for g in gaps)} at N = {counts}: order {slope:.2f}, limit {left:.2g}"
+    seen = ", ".join(f"{gap:.3g}" for gap in gaps)
+    says = f"gaps {seen} at N = {counts}: order {slope:.2f}, limit {left:.2g}"
     return no_more_than(max(0.9 - slope, left / gaps[-1] - 0.1), 0.0, says)

@@ -26,10 +26,8 @@ def semigroup(sde: Any, case: Any) -> Finding:
     """For u < s < t; on a chain s is a node between."""
     pair, part = case
     s, t = pair["s"], pair["t"]
-    if "ddpm" in sde.kinds:
-        u = f64([sde.time(int(part * sde.index(s)))])
-    else:
-        u = part * s
+    on_chain = "ddpm" in sde.kinds
+    u = f64([sde.time(int(part * sde.index(s)))]) if on_chain else part * s
     (a, p), (b, q), (c, r) = sde.transition(u, s), sde.transition(s, t), sde.transition(u, t)
     at = {"u": u, "s": s, "t": t}
     scales = agree("scale(u, t)", c, "scale(u, s) scale(s, t)", a * b, tol=_RELATIVE, at=at)

@@ -57,7 +57,7 @@ def _two_points(sde: Any) -> Any:
 
 
 def _averaged(objective: Any, model: _Given, t: float) -> Tensor:
-    """The loss averaged over both points and the noise, by the trapezoid rule: exact to rounding."""
+    """The loss averaged over both points and the noise: the trapezoid rule is exact here."""
     z = torch.linspace(-9, 9, 481, dtype=torch.float64)
     weight = torch.exp(-0.5 * z**2)
     weight = weight / weight.sum()
@@ -92,8 +92,8 @@ def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     size = float(loss.abs() + second.abs())
     k = int(slope.abs().argmax())
     says = (
-        f"its slope in the {('scale', 'shift')[k]} of the prediction is {float(slope[k]):.4g} of a "
-        f"loss of {float(loss):.4g} at t = {t:.4g} on {sde!r}"
+        f"its slope in the {('scale', 'shift')[k]} of the prediction is {float(slope[k]):.4g} "
+        f"of a loss of {float(loss):.4g} at t = {t:.4g} on {sde!r}"
     )
     return no_more_than(float(slope.abs().max()) / size, 1e-8, says)
 
@@ -107,7 +107,7 @@ def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
 )
 def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
     """By hand, with the weight of the paper."""
-    name = getattr(objective.weighting, "catalogue_name", None)
+    name: str = getattr(objective.weighting, "catalogue_name", "")
     if name not in WEIGHTS:
         raise Skip(f"no weight is on file for {name}")
     sde, t = case["sde"], f64([case["t"] * case["sde"].t_max] * 3)
@@ -193,7 +193,7 @@ def gradient_of_the_loss(objective: Any, case: Any) -> Finding:
 
     def loss(theta: Tensor) -> Tensor:
         model = _Given(sde, lambda x, t: theta * torch.tanh(x))
-        return objective.loss_at(model, x0, t, noise).sum()  # type: ignore[no-any-return]
+        return objective.loss_at(model, x0, t, noise).sum()
 
     theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
@@ -224,6 +224,7 @@ def finite_to_the_end(objective: Any) -> Finding:
     """At t_min and twice as far from the data, on every kind of process."""
     x0, noise = draws(2, (3, 2))
     worst = Finding(0.0, 100.0)
+    sde: Any
     for sde in (*_SDES, DDPM.linear(20, beta_start=0.005, beta_end=0.5)):
         low = sde.time(1) if "ddpm" in sde.kinds else sde.t_min or 1e-3 * sde.t_max
         model = _Given(sde, lambda x, t: 0.5 * torch.tanh(x))
@@ -285,7 +286,7 @@ def seed_decides_the_loss(objective: Any, seed: int) -> Finding:
     x0 = draws(1, (5, 2), seed)[0]
 
     def loss(of: int) -> Tensor:
-        return objective(model, x0, generator=torch.Generator().manual_seed(of))  # type: ignore[no-any-return]
+        return objective(model, x0, generator=torch.Generator().manual_seed(of))
 
     before = torch.get_rng_state()
     one, same, other = loss(seed), loss(seed), loss(seed + 1)

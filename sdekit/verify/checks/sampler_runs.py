@@ -319,7 +319,7 @@ def dtype_is_kept(sampler: Any, case: Any) -> Finding:
     cost="fast",
 )
 def any_number_of_steps(sampler: Any) -> Finding:
-    """1, 2, 3 and 10 steps on every process, 1000 on VP; a refusal is an error of sdekit's kind."""
+    """1, 2, 3 and 10 steps on every process, 1000 on VP; a refusal is an error of sdekit's."""
     worst = Finding(0.0, 1.0)
     for sde in STAGES:
         model = ExactScore(_TWO, sde)

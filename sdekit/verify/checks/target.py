@@ -1,4 +1,4 @@
-"""Data laws in closed form: density, score, noised laws, draws; and the predictors made of them."""
+"""Data laws in closed form: density, score, noised laws, draws; predictors made of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _seeds = st.integers(0, 10**6)
 def _density(law: Any, x: Tensor) -> Tensor:
     """log p, or a Skip where the law has no density."""
     try:
-        return law.log_prob(x)  # type: ignore[no-any-return]
+        return law.log_prob(x)
     except ConfigError as error:
         raise Skip(f"it has no density: {error}") from error
 

@@ -40,7 +40,7 @@ def altered(right: Any, _fields: Mapping[str, Any] | None = None, **methods: Any
         _fields: attributes of the copy that differ too.
         methods: functions or properties by name.
     """
-    cls = type(right)
+    cls: Any = type(right)
     made = type(cls)(f"Wrong{cls.__name__}", (cls,), {"__module__": __name__, **methods})
     wrong = object.__new__(made)
     wrong.__dict__.update(right.__dict__, **(_fields or {}))

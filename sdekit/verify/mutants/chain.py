@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sdekit.sde import DDPM, VPSDE
@@ -10,6 +12,7 @@ from sdekit.verify.mutants._make import Table
 
 _TABLE = Table("sde")
 _add = _TABLE.add
+_weights: Any = vars(DDPM)["posterior_mean_coefficients"].fget
 ROWS = _TABLE.rows
 
 CHAIN = DDPM.linear(20, beta_start=0.005, beta_end=0.5)
@@ -43,10 +46,8 @@ _add(
     CHAIN,
     "chain_posterior",
     "the weights of x_0 and x_t are exchanged",
-    posterior_mean_coefficients=property(
-        lambda self: PosteriorMean(*reversed(DDPM.posterior_mean_coefficients.fget(self)))
-    ),
-)  # type: ignore[attr-defined]
+    posterior_mean_coefficients=property(lambda self: PosteriorMean(*reversed(_weights(self)))),
+)
 _add(
     "chain_posterior_bar_of_i",
     DDPM.linear(1000),
@@ -55,10 +56,10 @@ _add(
     posterior_mean_coefficients=property(
         lambda self: PosteriorMean(
             self._log_alphas[1:].exp() * self.betas / -torch.expm1(2 * self._log_alphas[1:]),
-            DDPM.posterior_mean_coefficients.fget(self).x_t,
+            _weights(self).x_t,
         )
     ),
-)  # type: ignore[attr-defined]
+)
 _add(
     "chain_index_floors",
     DDPM.linear(1000),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch
 from sdekit.model import ExactScore
 from sdekit.model.parametrization import X0, EDMPrecond, Eps, Flow, Score, V
 from sdekit.model.prediction import Prediction
-from sdekit.sde import VPSDE, SubVPSDE
+from sdekit.sde import VPSDE
 from sdekit.targets import Gaussian, GaussianMixture
 from sdekit.verify.mutants._make import Table
 
@@ -270,4 +269,3 @@ _add(
 )
 
 ROWS = [*_ROWS.rows, *_PREDICTORS.rows, *_TARGETS.rows]
-_ = (dataclasses, SubVPSDE)

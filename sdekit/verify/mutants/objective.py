@@ -8,7 +8,7 @@ import torch
 
 from sdekit.objectives import DSM
 from sdekit.objectives.weightings import Likelihood, Simple
-from sdekit.verify.mutants._make import Table, altered
+from sdekit.verify.mutants._make import Table
 
 _TABLE = Table("objective")
 _add = _TABLE.add
@@ -17,7 +17,7 @@ _DSM, _LIKELIHOOD = DSM(), DSM(weighting="likelihood", reduction="sum")
 
 
 def _terms(change: Any) -> Any:
-    """`_terms` with its list (x_t, t, wanted, factor...) changed: change(list, self, model, x0, t, noise)."""
+    """`_terms` with its list (x_t, t, wanted, factor...) changed."""
 
     def terms(self: Any, model: Any, x0: Any, t: Any, noise: Any) -> Any:
         found = list(DSM._terms(self, model, x0, t, noise))
@@ -214,4 +214,3 @@ _add(
 )
 
 ROWS = [*_TABLE.rows, *_WEIGHTS.rows]
-_ = altered

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, Heun
@@ -11,6 +13,15 @@ from sdekit.verify.mutants._make import Table, changed
 _TABLE = Table("sampler")
 _add = _TABLE.add
 ROWS = _TABLE.rows
+
+
+def _blended(sampler: Any, seen: Any, c: Any) -> Any:
+    """A step with a thousandth of the last raw output, which is kept on the sampler."""
+    last = sampler.__dict__.get("_last", seen.raw)
+    sampler.__dict__["_last"] = seen.raw
+    last = last if last.shape == seen.raw.shape else seen.raw
+    return type(seen)(seen.x, seen.raw + 1e-3 * last, seen.t, seen._origin).mix(c.mean)
+
 
 _add(
     "noise_of_its_own",
@@ -135,15 +146,3 @@ _add(
         state,
     ),
 )
-
-
-def _blended(sampler, seen, c):  # type: ignore[no-untyped-def]  # a row of the table, written out
-    last = sampler.__dict__.get("_last", seen.raw)
-    sampler.__dict__["_last"] = seen.raw
-    blended = type(seen)(
-        seen.x,
-        seen.raw + 1e-3 * (last if last.shape == seen.raw.shape else seen.raw),
-        seen.t,
-        seen._origin,
-    )
-    return blended.mix(c.mean)

@@ -37,10 +37,9 @@ def _mean_std(mean: Any, std: Any) -> Any:
     return coefficients
 
 
-def _root(m: Mix) -> Any:
-    """The full sigma(s) of a DDIM row, from the columns of eta = 1: sqrt(1 - alpha_s^2) on VP."""
-    assert isinstance(m.x0, torch.Tensor)
-    return torch.maximum(m.eps, (1 - m.x0.square()).clamp_min(0).sqrt())  # type: ignore[type-var]
+def _root(m: Any) -> Any:
+    """The full sigma(s) of a DDIM row with eta = 1: sqrt(1 - alpha_s^2) on VP."""
+    return torch.maximum(m.eps, (1 - m.x0.square()).clamp_min(0).sqrt())
 
 
 def _even(t: Any, s: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 
 from sdekit.sde import EDM, VESDE, VPSDE, CosineSDE, FlowSDE, LinearSDE, SubVPSDE
 from sdekit.sde.base import Posterior
+from sdekit.sde.coefficients import CoefficientSDE
 from sdekit.verify.mutants._make import Table
 
 _TABLE = Table("sde")
@@ -33,7 +34,7 @@ _add(
     "variance_equation",
     "sigma = sqrt(2 int g^2), the factor 2 of another convention",
     peer=2,
-    var=lambda self, t: 2 * type(self).__mro__[1].var(self, t),
+    var=lambda self, t: 2 * CoefficientSDE.var(self, t),
 )
 _add(
     "vp_drift_without_half",

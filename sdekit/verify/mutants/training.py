@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
-from sdekit.model import MLP, ScoreModel
 from sdekit.sampling.grid import Karras, Quadratic, Uniform
 from sdekit.sampling.noise import KeyedNoise
-from sdekit.sde import VPSDE
 from sdekit.training.average import Average
 from sdekit.verify.mutants._make import Table
 
@@ -90,11 +88,6 @@ _AVERAGES = Table("average")
 _add = _AVERAGES.add
 
 
-def averaging(cls: type[Average] = Average) -> Any:
-    """From a model and a decay to its average, as the trainer makes it."""
-    return cls
-
-
 def _wrong(**methods: Any) -> Any:
     return type("WrongAverage", (Average,), methods)
 
@@ -146,4 +139,3 @@ _add(
 )
 
 ROWS = [*_GRIDS.rows, *_NOISE.rows, *_AVERAGES.rows]
-_ = (MLP, ScoreModel, VPSDE)
