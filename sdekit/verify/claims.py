@@ -70,7 +70,8 @@ class Check:
             objective, weighting or average.
         claim: one sentence with its equation.
         source: where the claim comes from: arXiv id and equation, or a textbook.
-        needs: kinds or attributes that the subject must have.
+        of: kinds or attributes without which the check is not one of the subject's at all.
+        needs: those without which it is skipped, and said to be.
         cost: one of `COSTS`.
         measure: the function.
         cases: from a subject to the strategy of its cases; None: one case.
@@ -82,6 +83,7 @@ class Check:
     kind: str
     claim: str
     source: str
+    of: frozenset[str]
     needs: frozenset[str]
     cost: str
     measure: Callable[..., Any]
@@ -89,11 +91,19 @@ class Check:
     statistical: bool
     share: float
 
+    def concerns(self, subject: Any) -> bool:
+        """Whether it is a check of subjects like this one."""
+        return not _absent(self.of, subject)
+
     def lacks(self, subject: Any) -> str:
         """Why this subject cannot be asked, or an empty string."""
-        kinds: frozenset[str] = getattr(subject, "kinds", frozenset())
-        absent = sorted(n for n in self.needs if n not in kinds and not hasattr(subject, n))
+        absent = _absent(self.of | self.needs, subject)
         return f"it has no {', '.join(absent)}" if absent else ""
+
+
+def _absent(names: Iterable[str], subject: Any) -> list[str]:
+    kinds: frozenset[str] = getattr(subject, "kinds", frozenset())
+    return sorted(name for name in names if name not in kinds and not hasattr(subject, name))
 
 
 CHECKS: dict[str, Check] = {}
@@ -104,6 +114,7 @@ def claim(
     says: str,
     source: str,
     *,
+    of: Iterable[str] = (),
     needs: Iterable[str] = (),
     cost: str = "instant",
     cases: Callable[[Any], Any] | None = None,
@@ -116,9 +127,11 @@ def claim(
         name = measure.__name__
         assert name not in CHECKS, name
         assert cost in COSTS, cost
+        assert not isinstance(of, str) and not isinstance(needs, str), name
         CHECKS[name] = Check(
-            name, kind, says, source, frozenset(needs), cost, measure, cases, statistical, share
-        )
+            name, kind, says, source, frozenset(of), frozenset(needs), cost, measure, cases,
+            statistical, share,
+        )  # fmt: skip
         return measure
 
     return enter

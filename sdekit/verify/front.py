@@ -124,13 +124,14 @@ def checks_for(thing: Any, *, only: str | Iterable[str] | None = None) -> Iterat
         >>> [check.name for check in checks_for(VPSDE())][:3]
         ['starts_at_the_data', 'mean_equation', 'variance_equation']
     """
-    kind = subject_of(thing).kind
+    subject = subject_of(thing)
     names = None if only is None else {only} if isinstance(only, str) else set(only)
     for name in names or ():
         choice("only", name, CHECKS)
-    yield from (
-        one for one in CHECKS.values() if one.kind == kind and (names is None or one.name in names)
-    )
+    for one in CHECKS.values():
+        chosen = one.name in names if names is not None else one.concerns(subject.thing)
+        if one.kind == subject.kind and chosen:
+            yield one
 
 
 def judged(result: Result, expected: Mapping[str, str]) -> Result:

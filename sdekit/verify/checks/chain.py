@@ -13,12 +13,10 @@ from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
 from sdekit.verify.strategies import f64, nodes
 
 _HO = "arXiv:2006.11239"
-_NEEDS = ("ddpm", "betas")
+_CHAIN = ("ddpm",)
 
 
-@claim(
-    "sde", "alpha_bar_i is the product of 1 - beta_j over j <= i", f"{_HO}, eq. 4", needs=_NEEDS
-)
+@claim("sde", "alpha_bar_i is the product of 1 - beta_j over j <= i", f"{_HO}, eq. 4", of=_CHAIN)
 def chain_product(chain: Any) -> Finding:
     """By a running product, and at the nodes of the schedule."""
     product = (1 - chain.betas.double()).cumprod(0)
@@ -42,7 +40,8 @@ def chain_product(chain: Any) -> Finding:
     "sde",
     "one step is x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) eps",
     f"{_HO}, eq. 2",
-    needs=(*_NEEDS, "transition"),
+    of=_CHAIN,
+    needs=("transition",),
 )
 def chain_transition(chain: Any) -> Finding:
     """Of every step of the table."""
@@ -62,7 +61,8 @@ def chain_transition(chain: Any) -> Finding:
     "x_0 and x_i are sqrt(alpha_bar_{i-1}) beta_i and sqrt(1 - beta_i)(1 - alpha_bar_{i-1}) "
     "over 1 - alpha_bar_i",
     f"{_HO}, eq. 7",
-    needs=(*_NEEDS, "posterior_variance", "posterior_mean_coefficients"),
+    of=_CHAIN,
+    needs=("posterior_variance", "posterior_mean_coefficients"),
 )
 def chain_posterior(chain: Any) -> Finding:
     """By Bayes' rule from the betas alone: precisions add, means are weighted by them."""
@@ -107,7 +107,8 @@ def chain_posterior(chain: Any) -> Finding:
     "sde",
     "node i lies at t = i/N, and index(time(i)) = i, in float64 and in float32",
     "conventions of sdekit, 5",
-    needs=(*_NEEDS, "time", "index"),
+    of=_CHAIN,
+    needs=("time", "index"),
 )
 def chain_nodes(chain: Any) -> Finding:
     """Of every node."""
@@ -133,7 +134,8 @@ def chain_nodes(chain: Any) -> Finding:
     "sde",
     "a respaced chain keeps alpha_bar at the steps that it keeps",
     "arXiv:2102.09672, section 4",
-    needs=(*_NEEDS, "respaced"),
+    of=_CHAIN,
+    needs=("respaced",),
     cases=lambda chain: st.sets(nodes(chain), min_size=1, max_size=6),
 )
 def chain_respaced(chain: Any, kept: set[int]) -> Finding:
@@ -156,7 +158,7 @@ def chain_respaced(chain: Any, kept: set[int]) -> Finding:
     "the chain of N steps goes to the SDE as N grows: max |alpha_bar_i - alpha^2(i/N)| "
     "falls like 1/N, to 0",
     "arXiv:2011.13456, appendix B",
-    needs=("discretize",),
+    of=("discretize",),
     cost="fast",
 )
 def chain_limit(sde: Any) -> Finding:

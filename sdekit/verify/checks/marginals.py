@@ -232,7 +232,9 @@ def log_snr_inverse(sde: Any, t: Tensor) -> Finding:
     )
 
 
-@claim("sde", "alpha^2 + var = 1", f"{SONG}, eq. 11", needs=("vp", "alpha", "var"), cases=_times)
+@claim(
+    "sde", "alpha^2 + var = 1", f"{SONG}, eq. 11", of=("vp",), needs=("alpha", "var"), cases=_times
+)
 def variance_preserved(sde: Any, t: Tensor) -> Finding:
     """To four ulp."""
     total = sde.alpha(t).square() + sde.var(t)

@@ -204,7 +204,7 @@ def well_posed(kind: Any, case: Any) -> Finding:
     "parametrization",
     "the network's input has unit variance: c_in^2 (alpha^2 sigma_data^2 + sigma^2) = 1",
     "arXiv:2206.00364, appendix B.6",
-    needs=("sigma_data", "input_scale"),
+    of=("sigma_data",),
     cases=lambda kind: _cases,
 )
 def input_scale(kind: Any, case: Any) -> Finding:

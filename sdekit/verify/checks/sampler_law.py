@@ -214,7 +214,7 @@ def rotations_commute(sampler: Any, case: Any) -> Finding:
     "v/(1 - h/(2 v)), the mean exact",
     "Roberts and Tweedie, Bernoulli 2 (1996), example 2",
     cost="fast",
-    needs=("corrections", "nfe_per_step"),
+    of=("corrections",),
     share=0.5,
     cases=lambda sampler: st.fixed_dictionaries(
         {"sde": st.sampled_from(_THREE), "t": st.floats(0.1, 0.9)}
@@ -251,7 +251,7 @@ def corrector_keeps_the_law(sampler: Any, case: Any) -> Finding:
     "after a predictor the corrector works at the level that was reached: with many "
     "corrections the law is that level's, whatever the predictor left",
     "arXiv:2011.13456, algorithm 1",
-    needs=("predictor", "corrector"),
+    of=("predictor", "corrector"),
     cost="fast",
 )
 def corrector_at_its_level(sampler: Any) -> Finding:

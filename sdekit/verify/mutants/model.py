@@ -59,7 +59,7 @@ _add(
     row=lambda self, sde, t: tuple(-c for c in Flow.row(self, sde, t)),
 )
 _add(
-    "flow_without_half",
+    "velocity_without_half",
     Flow(),
     "published_meaning",
     "sigma' = f sigma + g^2 / sigma: a half is missing",
