@@ -29,28 +29,9 @@ def broken_nodes(n):
     )
 
 
-def test_bijection():
-    """Every N to 300, then a spread of them; `test_bijection_for_every_n` has them all."""
-    assert sum(broken_nodes(n) for n in [*range(1, 301), *range(307, 10_000, 211), 10_000]) == 0
-
-
 @pytest.mark.slow
 def test_bijection_for_every_n():
     assert sum(broken_nodes(n) for n in range(1, 10_001)) == 0
-
-
-def test_peer_bug_6_truncated_index():
-    """score_sde: (t (N - 1)).long() on linspace(1, eps, N): 1000 of 2000 are off by one."""
-    n = 2000
-    grid = torch.linspace(1, 1e-3, n)
-    index = (grid * (n - 1)).long()
-    assert len(index.unique()) < n
-    grid = torch.linspace(1, 0, 1000)
-    assert int(((grid * 999).long() != torch.arange(999, -1, -1)).sum()) > 50
-    assert broken_nodes(n) == broken_nodes(1000) == 0
-    # truncation in our own convention is wrong as well, which is why index() rounds
-    t = DDPM(BETA[:n]).time(torch.arange(n + 1))
-    assert int(((t * n).long() != torch.arange(n + 1)).sum()) > 0
 
 
 def test_forms():

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
-from strategies import f64
 
-from sdekit.errors import ConfigError, TimeError
+from sdekit.errors import ConfigError
 from sdekit.sde import DDPM, VPSDE
 
 NS = [50, 100, 200, 400, 800]
@@ -14,27 +12,6 @@ NS = [50, 100, 200, 400, 800]
 def slope(ns, errors):
     """The measured exponent of errors ~ n^slope over the last values."""
     return float(np.polyfit(np.log(ns[1:]), np.log(errors[1:]), 1)[0])
-
-
-def alpha_bar_gap(sde, chain):
-    t = chain.time(torch.arange(1, chain.n + 1))
-    return float((chain.alphas_bar - sde.alpha(t).square()).abs().max())
-
-
-@pytest.mark.parametrize(
-    "sde", [VPSDE(), VPSDE(beta_min=2.0, beta_max=2.0), VPSDE(beta_max=5.0)], ids=repr
-)
-def test_alpha_bar_tends_to_alpha_squared(sde):
-    """Property 27: rate at least 0.9, and the limit itself by extrapolation."""
-    gaps = [alpha_bar_gap(sde, sde.discretize(n)) for n in NS]
-    assert slope(NS, gaps) <= -0.9
-    # the limit: the extrapolated alpha_bar at t = 1/5 .. 1 is alpha^2 to second order
-    t = f64([0.2, 0.4, 0.6, 0.8, 1.0])
-    for n, allowed in ((400, 1e-3), (1600, 1e-4)):
-        coarse, fine = sde.discretize(n), sde.discretize(2 * n)
-        best = 2 * fine.alpha(t).square() - coarse.alpha(t).square()
-        assert float((best - sde.alpha(t).square()).abs().max()) <= allowed
-        assert float((fine.alpha(t).square() - sde.alpha(t).square()).abs().max()) > 0
 
 
 def test_peer_bug_7_betas_of_another_number_of_steps():
@@ -101,17 +78,3 @@ def test_ancestral_mean_is_the_papers():
         assert float(posterior.x_0) * var / alpha == pytest.approx(
             beta * (1 - beta) ** -0.5, rel=1e-10
         )
-
-
-def test_peer_bug_5_dt_of_another_grid():
-    """score_sde: Euler-Maruyama on linspace(1, eps, N) with dt = 1/N: its last time is below 0.
-
-    Such a time is refused, and the wrong steps do not add up to t_max - t_min.
-    """
-    sde, n = VPSDE(), 2000
-    grid = torch.linspace(sde.t_max, sde.t_min, n, dtype=torch.float64)
-    landing = grid[-1] - 0.0011
-    with pytest.raises(TimeError):
-        sde.f(landing)
-    assert abs(n * (1 / n) - (sde.t_max - sde.t_min)) > 1e-4
-    assert float(-grid.diff().sum()) == pytest.approx(sde.t_max - sde.t_min, rel=1e-13)

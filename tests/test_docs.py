@@ -171,8 +171,7 @@ def test_the_new_classes_are_in_the_command_line(installed):
 # file -> what must be among its cases
 TESTED = {
     "test_catalogue.py": ["power_vp", "two_step_ddim"],
-    "test_sde_kernels.py": ["power_vp"],
-    "test_sampling_order.py": ["two_step_ddim"],
+    "test_verify_catalogue.py": ["power_vp", "two_step_ddim"],
 }
 
 

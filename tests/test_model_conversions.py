@@ -10,8 +10,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import assume, example, given
-from sampling_support import defaults, draws, entries
+from hypothesis import assume, given
+from sampling_support import draws, entries
 from strategies import EPS, every_sde, f64, sdes, smooth_times, times
 
 from sdekit.errors import ConfigError, DtypeError, ShapeError, TimeError
@@ -20,7 +20,6 @@ from sdekit.sde import DDPM, VESDE, VPSDE, FlowSDE, SubVPSDE
 from sdekit.targets import Gaussian
 
 KINDS = entries("parametrization")
-SDES = defaults("sde")
 C = 64  # rounding errors of some ten operations, each of a few ulp
 
 
@@ -63,7 +62,9 @@ def test_every_pair_is_exact(data):
     t = data.draw(times(sde), label="t")
     source = data.draw(st.sampled_from(list(KINDS.values())), label="source")
     target = data.draw(st.sampled_from(list(KINDS.values())), label="target")
-    x0, eps = data.draw(st.integers(0, 99).map(lambda k: draws(2, (4,), seed=k)), label="draws")
+    x0, eps = data.draw(
+        st.integers(0, 99).map(lambda k: draws(2, (len(t),), seed=k)), label="draws"
+    )
     alpha, sigma = sde.alpha(t), sde.sigma(t)
     x = alpha * x0 + sigma * eps
     (a, b), (a2, b2) = hand_row(source, sde, t), hand_row(target, sde, t)
@@ -72,29 +73,6 @@ def test_every_pair_is_exact(data):
     allowed = C * EPS * size_of_errors(source, target, sde, t, x0, eps)
     assume(bool(torch.isfinite(allowed).all()))
     assert bool(((found - expected).abs() <= allowed).all()), (found - expected) / allowed
-
-
-@given(data=st.data())
-def test_there_and_back_is_the_identity(data):
-    """Property 33, all compositions, for any value: no consistency of (x, raw) is needed."""
-    sde = data.draw(sdes(), label="sde")
-    t = data.draw(times(sde), label="t")
-    source, target = (
-        data.draw(st.sampled_from(list(KINDS.values())), label=k) for k in ("a", "b")
-    )
-    x, value = draws(2, (4,), seed=data.draw(st.integers(0, 99), label="draws"))
-    there = convert(value, x, t, sde, source=source, target=target)
-    back = convert(there, x, t, sde, source=target, target=source)
-    # what (x, value) stands for, by hand
-    (a, b), alpha, sigma = hand_row(source, sde, t), sde.alpha(t), sde.sigma(t)
-    det = alpha * b - sigma * a
-    x0, eps = (b * x - sigma * value) / det, (alpha * value - a * x) / det
-    one_way = size_of_errors(source, target, sde, t, x0, eps)
-    (a2, b2) = hand_row(target, sde, t)
-    gain = (det / (alpha * b2 - sigma * a2)).abs()  # of an error on the way back
-    allowed = C * EPS * (gain * one_way + size_of_errors(target, source, sde, t, x0, eps))
-    assume(bool(torch.isfinite(allowed).all()))
-    assert bool(((back - value).abs() <= allowed).all()), (back - value) / allowed
 
 
 @every_sde
@@ -112,25 +90,6 @@ def test_the_views_of_a_prediction_are_conversions(sde):
     scale = terms.amax(1, keepdim=True)
     assert bool(((every - by_parts).abs() <= 1e-12 * scale).all())
     assert seen.x0.shape == x.shape
-
-
-@pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
-@pytest.mark.parametrize("source", KINDS.values(), ids=KINDS)
-def test_conversion_is_linear(sde, source):
-    """Property 37: it commutes with scaling, sums and rotations of the data space."""
-    t = float(smooth_times(sde, 8)[-3])
-    angle = torch.tensor(0.7, dtype=torch.float64)
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
-    (x, y), (v, w) = draws(2, (5, 2), seed=1), draws(2, (5, 2), seed=2)
-    for target in KINDS.values():
-
-        def to(value, at, target=target):
-            return convert(value, at, t, sde, source=source, target=target)
-
-        scale = float(to(v, x).abs().max() + to(w, y).abs().max())
-        near = dict(rtol=0, atol=1e-12 * scale * 10)
-        torch.testing.assert_close(to(3 * v - w, 3 * x - y), 3 * to(v, x) - to(w, y), **near)
-        torch.testing.assert_close(to(v @ turn, x @ turn), to(v, x) @ turn, **near)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 1, 1)], ids=str)
@@ -231,21 +190,3 @@ def test_weights_of_nothing_are_zero(kind):
     on_x, on_raw = kind.weights(VPSDE(), t, x=2.0)
     assert torch.equal(on_x, f64([2.0, 2.0]))
     assert not on_raw.any()
-
-
-@example(sigma_data=0.5)
-@given(sigma_data=st.floats(0.01, 100))
-def test_edm_input_has_unit_variance_for_data_of_that_width(sigma_data):
-    """c_in, and raw of unit variance: arXiv:2206.00364, appendix B.6."""
-    from sdekit.model.parametrization import EDMPrecond
-
-    kind, t = EDMPrecond(sigma_data=sigma_data), f64([1e-3, 0.3, 1.0])
-    for sde in (VPSDE(), VESDE(), SubVPSDE()):
-        alpha, var = sde.alpha(t), sde.var(t)
-        scale = kind.input_scale(sde, t)
-        total = scale**2 * (alpha**2 * sigma_data**2 + var)
-        torch.testing.assert_close(total, torch.ones_like(t), rtol=1e-13, atol=0)
-        a, b = kind.row(sde, t)
-        torch.testing.assert_close(
-            a**2 * sigma_data**2 + b**2, torch.ones_like(t), rtol=1e-12, atol=0
-        )

@@ -9,10 +9,8 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 
-import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given
 
 from sdekit.errors import ConfigError, DtypeError
 from sdekit.sampling.noise import KeyedNoise, seed_from
@@ -38,19 +36,6 @@ def test_a_slice_is_a_slice_of_the_whole(dims):
         assert torch.equal(part, whole[:, low:high])
     across = drawn(3, n - 2, dims, draws=6, first=1)
     assert torch.equal(across, whole[:, 1 : n - 1])
-
-
-@given(
-    dim=st.integers(1, 40), n=st.integers(1, 300), low=st.integers(0, 300),
-    size=st.integers(1, 300), draw=st.integers(0, 9), seed=st.integers(-(2**70), 2**70),
-)  # fmt: skip
-def test_any_slice_any_draw(dim, n, low, size, draw, seed):
-    whole = drawn(seed, low + size + n, (dim,), draws=draw + 1)
-    assert torch.equal(
-        drawn(seed, size, (dim,), draws=draw + 1, first=low), whole[:, low : low + size]
-    )
-    ahead = KeyedNoise(seed, first=low).at(draw)
-    assert torch.equal(ahead(torch.empty(size, dim)), whole[draw, low : low + size])
 
 
 def test_sizes_may_change_between_draws():

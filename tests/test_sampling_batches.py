@@ -59,20 +59,6 @@ def test_a_large_batch_is_its_parts(sampler):
     assert torch.equal(sample(model, (50, 4), **how).x, whole[:50])
 
 
-@every_sampler
-def test_permutations_of_the_batch(sampler):
-    model = ExactScore(spectrum(), VPSDE())
-    x, z = draws(1, (6, 4))[0], draws(40, (6, 4), seed=2)
-    order = [3, 0, 5, 1, 4, 2]
-    how = dict(sampler=sampler, steps=4)
-    plain = sample(model, (6, 4), x_init=x, noise=Replay(z), **how).x
-    moved = sample(model, (6, 4), x_init=x[order], noise=Replay(z[:, order]), **how).x
-    if coupled(sampler):  # sums over the batch are taken in another order
-        torch.testing.assert_close(moved, plain[order], rtol=1e-5, atol=1e-5)
-    else:
-        assert torch.equal(moved, plain[order])
-
-
 def looks_at_the_whole_grid(sampler) -> bool:
     """Churn is divided by the number of steps; a corrector's k by the next level below."""
     return (
@@ -125,21 +111,6 @@ def test_going_on_from_a_frame(sampler):
         assert (one.step, one.t) == (two.step, two.t)
 
 
-@every_sampler
-def test_seeds(sampler):
-    """Property 58: same seed, same bits; another seed, other bits."""
-    model = ExactScore(two_modes(), VPSDE())
-    how = dict(sampler=sampler, steps=3)
-    first = sample(model, (4, 2), seed=0, **how).x
-    assert torch.equal(sample(model, (4, 2), seed=0, **how).x, first)
-    assert not torch.equal(sample(model, (4, 2), seed=1, **how).x, first)
-    assert not torch.equal(sample(model, (4, 2), **how).x, sample(model, (4, 2), **how).x)
-    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
-    one, two = (sample(model, (4, 2), seed=g, **how).x for g in generators)
-    assert torch.equal(one, two)
-    assert not torch.equal(sample(model, (4, 2), seed=generators[0], **how).x, one)
-
-
 def test_the_global_generators_are_left_alone():
     model = ExactScore(two_modes(), VPSDE())
     before = torch.get_rng_state(), repr(np.random.get_state(legacy=False)), random.getstate()
@@ -154,23 +125,6 @@ def test_the_global_generators_are_left_alone():
     torch.manual_seed(4)
     assert torch.equal(sample(model, (4, 2), seed=0).x, one)
     torch.set_rng_state(before[0])
-
-
-@every_sampler
-def test_inputs_are_left_alone(sampler):
-    model = ExactScore(two_modes(), VPSDE())
-    x, grid = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), f64([0.9, 0.5, 0.1])
-    z, cond = draws(20, (4, 2)), {}
-    kept = x.clone(), grid.clone(), z.clone()
-    run = sample(
-        model, (4, 2), sampler=sampler, grid=grid, x_init=x, noise=Replay(z), cond=cond, keep="all"
-    )
-    for now, then in zip((x, grid, z), kept, strict=True):
-        assert torch.equal(now, then)
-    run.grid.zero_()
-    run.x.zero_()
-    assert torch.equal(x, kept[0])
-    assert torch.equal(sample(model, (4, 2), sampler=sampler, grid=grid, seed=0).grid[0], grid[0])
 
 
 @every_sampler

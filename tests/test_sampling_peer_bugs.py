@@ -10,7 +10,7 @@ import math
 
 import pytest
 import torch
-from sampling_support import Wrapped, draws, exact_law, inner_grid, probe, spectrum, two_modes
+from sampling_support import draws, exact_law, inner_grid, probe, spectrum, two_modes
 from strategies import f64
 
 from sdekit.model import ExactScore
@@ -18,30 +18,6 @@ from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion, sa
 from sdekit.sampling.noise import KeyedNoise
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE
 from sdekit.targets import Gaussian
-
-
-@pytest.mark.parametrize("grid", ["uniform", "karras", "quadratic", "log_snr"])
-def test_5_steps_are_the_grids_own(grid):
-    """The sum of h is t_max - t_min, no time leaves [t_min, t_max]; by h = 1/N both fail."""
-    sde = VPSDE()
-    model = Wrapped(ExactScore(Gaussian([0.0], 1.0), sde))
-    run = sample(model, (1, 1), sampler=EulerMaruyama(), steps=30, grid=grid, seed=0)
-    steps = -run.grid.diff()
-    assert float(steps.sum()) == pytest.approx(sde.t_max - sde.t_min, rel=1e-14)
-    assert torch.equal(torch.tensor(model.times, dtype=torch.float64), run.grid[:-1])
-    assert run.grid[0] - 30 * (1 / 29) < 0  # the source's last step would end below 0
-    # the size of each noise is g sqrt(h) with that h
-    kicks = probe(EulerMaruyama(), ExactScore(spectrum(), sde), run.grid[:2]).kicks[0]
-    expected = sde.diffusion(run.grid[0]) * steps[0].sqrt()
-    torch.testing.assert_close(kicks, expected.expand(4), rtol=1e-9, atol=0)
-
-
-def test_5_reverse_steps_use_the_transition_of_the_grid():
-    sde = VESDE()
-    grid = f64([0.9, 0.4])
-    kicks = probe(ReverseDiffusion(), ExactScore(spectrum(), sde), grid).kicks[0]
-    expected = (sde.var(0.9) - sde.var(0.4)).sqrt()
-    torch.testing.assert_close(kicks, expected.expand(4), rtol=1e-9, atol=0)
 
 
 def test_17_which_variance_is_better_depends_on_the_data():
@@ -90,18 +66,6 @@ def test_23_no_radicand_is_negative():
         for each in (VPSDE(), sde, EDM()):
             run = sample(ExactScore(two_modes(), each), (2, 2), sampler=sampler, grid=near, seed=0)
             assert bool(torch.isfinite(run.x).all())
-
-
-def test_31_a_sample_is_its_index_not_its_batch():
-    """A generator for the batch gives sample i other noise when the batch grows."""
-    model = ExactScore(spectrum(), VPSDE())
-    how = dict(sampler="ancestral", steps=5, seed=0)
-    large, small = sample(model, (30, 4), **how).x, sample(model, (15, 4), **how).x
-    assert torch.equal(large[:15], small)
-    one, two = (torch.Generator().manual_seed(0) for _ in range(2))
-    plain = [torch.randn(30, 15, generator=one)[:15] for _ in range(2)]
-    grown = [torch.randn(15, 15, generator=two) for _ in range(2)]
-    assert not torch.equal(plain[1], grown[1])
 
 
 def test_the_reverse_family_has_one_law():

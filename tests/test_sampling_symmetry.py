@@ -16,7 +16,7 @@ from sdekit.model import ExactScore
 from sdekit.sampling import sample
 from sdekit.sampling.noise import Replay
 from sdekit.sde import VESDE, VPSDE, SubVPSDE
-from sdekit.targets import Gaussian, GaussianMixture
+from sdekit.targets import GaussianMixture
 
 SAMPLERS = {key: s for key, s in entries("sampler").items() if not adaptive(s)}
 SDES = {
@@ -44,26 +44,6 @@ def near(found, expected):
     torch.testing.assert_close(
         found, expected, rtol=0, atol=1e-10 * float(expected.abs().max() + 1)
     )
-
-
-@every_sde
-@every_sampler
-def test_rotations(sde, sampler):
-    x, z = draws(1, (5, 3))[0], draws(60, (5, 3), seed=1)
-    turn = torch.linalg.qr(draws(1, (3, 3), seed=2)[0]).Q
-    plain = run(GaussianMixture(WEIGHTS, MEANS, SPREADS), sde, sampler, x, z)
-    turned = run(GaussianMixture(WEIGHTS, MEANS @ turn, SPREADS), sde, sampler, x @ turn, z @ turn)
-    near(turned, plain @ turn)
-
-
-@every_sde
-@every_sampler
-def test_permutations_of_coordinates(sde, sampler):
-    x, z, order = draws(1, (5, 3))[0], draws(60, (5, 3), seed=1), [2, 0, 1]
-    cov, mean = torch.diag(f64([0.1, 1.0, 3.0])), f64([1.0, -2.0, 0.0])
-    plain = run(Gaussian(mean, cov), sde, sampler, x, z)
-    law = Gaussian(mean[order], cov[order][:, order])
-    near(run(law, sde, sampler, x[:, order], z[..., order]), plain[:, order])
 
 
 EXACT_LINEAR = ("ddim", "ancestral", "heun")

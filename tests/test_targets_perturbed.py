@@ -7,7 +7,7 @@ import torch
 from support import assert_close
 from test_targets_density import every_kind, oracle, points, random_mixture
 
-from sdekit.targets import Empirical, ExactTarget, Gaussian, GaussianMixture, Tutorial
+from sdekit.targets import Empirical, Gaussian, GaussianMixture, Tutorial
 
 LEVELS = [(1.0, 0.0), (0.9, 0.19), (0.3, 0.91), (1.0, 25.0), (0.0, 1.0), (-0.5, 0.4)]
 every_level = pytest.mark.parametrize(("alpha", "var"), LEVELS)
@@ -55,23 +55,6 @@ def test_the_density_is_the_convolution(kind):
     kernel = torch.distributions.Normal(alpha * x0, math.sqrt(var))
     direct = torch.stack([torch.trapezoid(density * kernel.log_prob(v).exp(), x0) for v in x])
     assert_close(law.perturbed(alpha, var).log_prob(x[:, None]).exp(), direct, tol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "law", [*LAWS, *(e.perturbed(1.0, 0.1) for e in Empirical.examples())], ids=str
-)
-def test_two_perturbations_are_one(law):
-    """alpha_2 (alpha_1 x + s_1 e) + s_2 e' has alpha_2 alpha_1 and alpha_2^2 v_1 + v_2."""
-    twice, once = (
-        law.perturbed(0.8, 0.36).perturbed(0.5, 0.7),
-        law.perturbed(0.4, 0.25 * 0.36 + 0.7),
-    )
-    x = points(law.shape[0])
-    assert_close(twice.log_prob(x), once.log_prob(x), tol=1e-12)
-    assert_close(twice.score(x), once.score(x), tol=1e-12)
-    assert type(twice) is type(once)
-    assert isinstance(twice, ExactTarget)
-    assert twice.shape == law.shape
 
 
 @every_kind

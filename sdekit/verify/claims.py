@@ -127,7 +127,8 @@ def claim(
         name = measure.__name__
         assert name not in CHECKS, name
         assert cost in COSTS, cost
-        assert not isinstance(of, str) and not isinstance(needs, str), name
+        assert not isinstance(of, str), name
+        assert not isinstance(needs, str), name
         CHECKS[name] = Check(
             name, kind, says, source, frozenset(of), frozenset(needs), cost, measure, cases,
             statistical, share,

@@ -9,45 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["LINE", "PLANE", "Mixture", "slope"]
+__all__ = ["LINE", "PLANE", "Mixture", "mixture", "slope"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mixture:
-    """sum_k w_k N(m_k, c_k I) [(k,), (k, d), (k,)]."""
+    """sum_k w_k N(m_k, c_k I), with weights [(k,)], means [(k, d)] and variances [(k,)]."""
 
-    weights: tuple[float, ...]
-    means: tuple[tuple[float, ...], ...]
-    spreads: tuple[float, ...]
-
-    @cached_property
-    def _w(self) -> Tensor:
-        return torch.tensor(self.weights, dtype=torch.float64)
-
-    @cached_property
-    def _m(self) -> Tensor:
-        return torch.tensor(self.means, dtype=torch.float64)
-
-    @cached_property
-    def _c(self) -> Tensor:
-        return torch.tensor(self.spreads, dtype=torch.float64)
+    weights: Tensor
+    means: Tensor
+    spreads: Tensor
 
     @property
     def d(self) -> int:
         """The dimension."""
-        return len(self.means[0])
+        return self.means.shape[1]
 
     def _parts(self, x: Tensor, alpha: Tensor, var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         alpha, var = alpha[:, None], var[:, None]
-        total = alpha**2 * self._c + var  # (n, k)
-        away = x[:, None, :] - alpha[..., None] * self._m  # (n, k, d)
+        total = alpha**2 * self.spreads + var  # (n, k)
+        away = x[:, None, :] - alpha[..., None] * self.means  # (n, k, d)
         log_parts = (
-            self._w.log()
+            self.weights.log()
             - 0.5 * self.d * torch.log(2 * math.pi * total)
             - 0.5 * away.square().sum(-1) / total
         )
@@ -73,8 +61,9 @@ class Mixture:
 
     def cdf(self, x: Tensor, alpha: Tensor, var: Tensor) -> Tensor:
         """On the line: the mass left of x [(n, 1)], as (n,)."""
-        total = (alpha[:, None] ** 2 * self._c + var[:, None]).sqrt()
-        return (torch.special.ndtr((x - alpha[:, None] * self._m[:, 0]) / total) * self._w).sum(1)
+        total = (alpha[:, None] ** 2 * self.spreads + var[:, None]).sqrt()
+        below = torch.special.ndtr((x - alpha[:, None] * self.means[:, 0]) / total)
+        return (below * self.weights).sum(1)
 
     def points(self, alpha: Tensor, var: Tensor, seed: int = 0) -> Tensor:
         """Plausible points, one for each noise level [(n, d)]."""
@@ -82,8 +71,8 @@ class Mixture:
         n = len(alpha)
         which = torch.randint(len(self.weights), (n,), generator=generator)
         z = torch.randn(n, self.d, generator=generator, dtype=torch.float64)
-        spread = (alpha**2 * self._c[which] + var).sqrt()
-        return alpha[:, None] * self._m[which] + spread[:, None] * z
+        spread = (alpha**2 * self.spreads[which] + var).sqrt()
+        return alpha[:, None] * self.means[which] + spread[:, None] * z
 
     def rate(
         self, x: Tensor, alpha: Tensor, var: Tensor, alpha_rate: Tensor, var_rate: Tensor
@@ -96,8 +85,13 @@ class Mixture:
         return by_alpha * alpha_rate + by_var * var_rate
 
 
-LINE = Mixture((0.3, 0.7), ((-1.5,), (1.0,)), (0.3, 0.05))
-PLANE = Mixture((0.2, 0.5, 0.3), ((1.5, 1.0), (-1.0, 0.2), (0.3, -2.0)), (0.5, 0.1, 0.9))
+def mixture(weights: Any, means: Any, spreads: Any) -> Mixture:
+    """The mixture with these numbers."""
+    return Mixture(*(torch.tensor(v, dtype=torch.float64) for v in (weights, means, spreads)))
+
+
+LINE = mixture([0.3, 0.7], [[-1.5], [1.0]], [0.3, 0.05])
+PLANE = mixture([0.2, 0.5, 0.3], [[1.5, 1.0], [-1.0, 0.2], [0.3, -2.0]], [0.5, 0.1, 0.9])
 
 
 def slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

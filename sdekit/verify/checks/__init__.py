@@ -4,7 +4,7 @@ import importlib
 
 # in the order in which they are asked
 ROOMS = (
-    "marginals", "kernels", "prior", "reverse", "chain", "sampler_law", "sampler_runs",
+    "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law", "sampler_runs",
     "parametrization", "target", "objective", "tools",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sdekit.verify.claims import Finding, Skip, agree, claim
-from sdekit.verify.density import LINE, PLANE, Mixture, slope
+from sdekit.verify.density import LINE, PLANE, Mixture, mixture, slope
 from sdekit.verify.strategies import f64, times
 
 _KARRAS = "arXiv:2206.00364, eq. 6"
@@ -48,20 +48,28 @@ def _drift_and_divergence(process: Any, x: Tensor, t: Tensor) -> tuple[Tensor, T
     f"Anderson (1982); {_KARRAS}",
     needs=_NEEDS,
     cases=lambda sde: st.fixed_dictionaries(
-        {"t": times(sde, 4, least=1e-6), "eta": st.floats(0.0, 2.0)}
+        {
+            "t": times(sde, 4, least=1e-6),
+            "eta": st.floats(0.0, 2.0),
+            "again": st.none() | st.floats(0.0, 2.0),
+        }
     ),
 )
 def reverse_marginals(sde: Any, case: Any) -> Finding:
-    """The Fokker-Planck equation of the process run backwards, at points of a mixture."""
+    """The Fokker-Planck equation at points of a mixture, backwards or, reversed again, forwards."""
     t, eta = case["t"], case["eta"]
     alpha, var = sde.log_alpha(t).exp(), sde.var(t)
     x = PLANE.points(alpha, var)
     rate = PLANE.rate(x, alpha, var, slope(sde.log_alpha, t) * alpha, slope(sde.var, t))
     process = sde.reverse(_score(PLANE, sde), eta=eta)
+    if case["again"] is not None:
+        process = process.reverse(_score(PLANE, sde), eta=case["again"])
+    direction = -1.0 if case["again"] is None else 1.0
     drift, spread = _drift_and_divergence(process, x, t)
     carried = (drift * PLANE.score(x, alpha, var)).sum(1)
-    noise = 0.5 * process.diffusion(t).double().square() * PLANE.curvature(x, alpha, var)
-    whole = sde.diffusion(t).double().square() * PLANE.curvature(x, alpha, var)
+    curvature = PLANE.curvature(x, alpha, var)
+    noise = -0.5 * direction * process.diffusion(t).double().square() * curvature
+    whole = sde.diffusion(t).double().square() * curvature
     # at rest the parts of b cancel: they are terms of their own
     terms = torch.stack([rate, spread, carried, noise, slope(sde.log_alpha, t), whole])
     return agree(
@@ -121,7 +129,7 @@ def reverse_twice(sde: Any, t: Tensor) -> Finding:
 def flow_of_a_gaussian(sde: Any, case: Any) -> Finding:
     """The drift of the flow, at three points."""
     t, c = case["t"], case["variance"]
-    law = Mixture((1.0,), ((0.7,),), (c,))
+    law = mixture([1.0], [[0.7]], [c])
     flow = sde.reverse(_score(law, sde), eta=0.0)
     alpha, var = sde.log_alpha(t).exp(), sde.var(t)
     alpha_rate = slope(sde.log_alpha, t) * alpha

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from sdekit.verify.mutants import (
     chain,
+    kernels,
     model,
     objective,
     plumbing,
     reverse,
     sampler,
     sde,
+    solvers,
     training,
 )
 from sdekit.verify.mutants._make import Mutant, altered
@@ -23,10 +25,12 @@ __all__ = ["MUTANTS", "Mutant", "altered"]
 
 MUTANTS: tuple[Mutant, ...] = (
     *sde.ROWS,
+    *kernels.ROWS,
     *reverse.ROWS,
     *chain.ROWS,
     *model.ROWS,
     *sampler.ROWS,
+    *solvers.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
     *training.ROWS,
