@@ -9,6 +9,12 @@ from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.sde import SDE
 
 
+def divergence(field, x):
+    """The exact divergence of a field of samples in one dimension [(n,)]."""
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(field(x).sum(), x)[0][:, 0]
+
+
 def exact_score(sde, law):
     def score(x, t):
         t = torch.as_tensor(t).expand(len(x))

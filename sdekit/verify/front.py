@@ -89,7 +89,7 @@ def subject_of(thing: Any, kind: str | None = None) -> Subject:
     if isinstance(thing, Subject):
         return thing
     for of, belongs, adapt in _KINDS:
-        if kind in (None, of) and belongs(thing):
+        if kind in (None, of) and inspect.isclass(thing) == (of == "average") and belongs(thing):
             name = getattr(thing, "catalogue_name", None)
             entry = catalogue(of).get(name) if isinstance(name, str) and of != "noise" else None
             spelled = entry is not None and entry.cls is type(thing) and "<" not in repr(thing)

@@ -129,24 +129,27 @@ def _at(method: Callable[[Any], Any], t: Tensor) -> Tensor:
 
 def _for_each(method: Callable[[Any, Any], Any], x: Tensor, t: Tensor) -> Tensor:
     """A stranger's function of samples and times: at once, as a column, or row by row."""
+    failed: Exception | None = None
     for times in (t, t[:, None]):
         try:
             found = method(x, times)
-        except (TypeError, ValueError, RuntimeError, AttributeError):
-            continue
-        if not isinstance(found, Tensor) or found.shape != x.shape:
-            continue
-        last = method(x[-1:].detach(), float(t[-1].detach()))
-        if len(t) < 2 or _same(found[-1:].detach(), last):
-            return found
-    return torch.cat(
-        [torch.as_tensor(method(x[k : k + 1], float(t[k].detach()))) for k in range(len(x))]
-    ).reshape(x.shape)
+            if not isinstance(found, Tensor) or found.shape != x.shape:
+                continue
+            # (n,) may have been broadcast along the features: a row alone tells
+            if len(t) < 2 or _same(found[-1:], method(x[-1:], times[-1:])):
+                return found
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            failed = error
+    try:
+        rows = [method(x[k : k + 1], float(t[k].detach())) for k in range(len(x))]
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise failed or error from error
+    return torch.cat([torch.as_tensor(row) for row in rows]).reshape(x.shape)
 
 
 def _same(a: Tensor, b: Any) -> bool:
     """Whether a row of a batch is what the row alone gives: (n,) may broadcast along features."""
-    b = torch.as_tensor(b).reshape(a.shape)
+    a, b = a.detach(), torch.as_tensor(b).detach().reshape(a.shape)
     return bool(torch.allclose(a, b.to(a.dtype), rtol=1e-9, atol=1e-12))
 
 

@@ -4,8 +4,8 @@ import importlib
 
 # in the order in which they are asked
 ROOMS = (
-    "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law", "sampler_runs",
-    "parametrization", "target", "objective", "tools",
+    "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
+    "sampler_runs", "parametrization", "target", "objective", "tools",
 )  # fmt: skip
 
 for _room in ROOMS:

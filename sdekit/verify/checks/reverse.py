@@ -56,7 +56,7 @@ def _drift_and_divergence(process: Any, x: Tensor, t: Tensor) -> tuple[Tensor, T
     ),
 )
 def reverse_marginals(sde: Any, case: Any) -> Finding:
-    """The Fokker-Planck equation at points of a mixture, backwards or, reversed again, forwards."""
+    """The Fokker-Planck equation of a mixture, backwards or, reversed again, forwards."""
     t, eta = case["t"], case["eta"]
     alpha, var = sde.log_alpha(t).exp(), sde.var(t)
     x = PLANE.points(alpha, var)

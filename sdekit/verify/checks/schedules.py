@@ -1,4 +1,4 @@
-"""The schedules of a linear SDE as functions of time: inverse, precision, form, gradient, copies."""
+"""The schedules of a linear SDE as functions: inverse, precision, forms, gradients, copies."""
 
 from __future__ import annotations
 
