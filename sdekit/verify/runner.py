@@ -6,6 +6,7 @@ cases wherever it runs. An exception of the subject's is a failure of the check 
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -117,6 +118,8 @@ def _over_cases(check: Check, subject: Any, asked: Asked) -> tuple[Finding, str,
     skipped: Skip | None = None
     count = 0
 
+    name = list(inspect.signature(check.measure).parameters)[1]
+
     def one(case: Any) -> None:
         nonlocal worst, refuted, skipped, count
         count += 1
@@ -126,7 +129,7 @@ def _over_cases(check: Check, subject: Any, asked: Asked) -> tuple[Finding, str,
             skipped = why
             return
         if not found.ok:
-            refuted = found, _in_words(case)
+            refuted = found, _in_words(case if isinstance(case, dict) else {name: case})
             raise _Refuted
         if worst is None or _badness(found) > _badness(worst):
             worst = found
