@@ -99,7 +99,7 @@ def run(options: Verify, terminal: Terminal) -> int:
             results.append(_asked(one, subject, options))
     report = Report(tuple(results))
     _say(report, options, terminal)
-    terminal.say(f"{len({one.name for _, one in jobs})} different checks; seed {options.seed}")
+    terminal.say(f"different checks: {len({one.name for _, one in jobs})}; seed {options.seed}")
     _store(options, report.to_json(), terminal)
     return 0 if report.ok else 1
 
