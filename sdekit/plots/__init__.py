@@ -26,6 +26,7 @@ from sdekit.plots.points import (
     trajectories,
 )
 from sdekit.plots.ridges import Ridge, ridges
+from sdekit.plots.tracks import Track, tracks
 
 __all__ = [
     "Bar",
@@ -33,6 +34,7 @@ __all__ = [
     "Panel",
     "Part",
     "Ridge",
+    "Track",
     "animate_samples",
     "density_contours_with_samples",
     "forward_strip",
@@ -41,6 +43,7 @@ __all__ = [
     "png",
     "ridges",
     "scatter",
+    "tracks",
     "trajectories",
     "waterfall",
     "weight_bars",

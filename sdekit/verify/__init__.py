@@ -13,15 +13,16 @@ the checks must catch, `strategies` what is needed to write more checks.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _HOME = {
     **dict.fromkeys(["Check", "Finding", "CHECKS"], "sdekit.verify.claims"),
     **dict.fromkeys(["Report", "Result"], "sdekit.verify.report"),
     **dict.fromkeys(
-        ["check", "check_model", "check_objective", "check_sampler", "check_sde", "checks_for"],
+        ["check", "check_objective", "check_sampler", "check_sde", "checks_for"],
         "sdekit.verify.front",
     ),
+    **dict.fromkeys(["Audit", "Audited", "check_model"], "sdekit.verify.audit"),
     "parametrize_with_checks": "sdekit.verify.pytest_front",
     "Matrix": "sdekit.verify.matrix",
     "kill_matrix": "sdekit.verify.matrix",
@@ -29,6 +30,20 @@ _HOME = {
 _ROOMS = ("mutants", "odd", "strategies")
 
 __all__ = [*sorted(_HOME), *_ROOMS]  # literal names, sorted once
+
+if TYPE_CHECKING:
+    from sdekit.verify.audit import Audit, Audited, check_model
+    from sdekit.verify.claims import CHECKS, Check, Finding
+    from sdekit.verify.front import (
+        check,
+        check_objective,
+        check_sampler,
+        check_sde,
+        checks_for,
+    )
+    from sdekit.verify.matrix import Matrix, kill_matrix
+    from sdekit.verify.pytest_front import parametrize_with_checks
+    from sdekit.verify.report import Report, Result
 
 
 def __getattr__(name: str) -> Any:

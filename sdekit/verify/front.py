@@ -20,6 +20,7 @@ from sdekit.sde import LinearSDE
 from sdekit.targets import Target
 from sdekit.training.average import Average
 from sdekit.verify import checks as _checks  # which enter themselves in CHECKS
+from sdekit.verify.audit.subject import Audited
 from sdekit.verify.claims import CHECKS, Check
 from sdekit.verify.known import KNOWN
 from sdekit.verify.report import Report, Result
@@ -66,6 +67,7 @@ def _is(cls: type) -> Callable[[Any], bool]:
 # kind, what belongs to it, how it is adapted: the first row that fits
 _KINDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     ("sde", _is(LinearSDE), lambda thing: thing),
+    ("model", _is(Audited), lambda thing: thing),
     ("sampler", _is(Sampler), lambda thing: thing),
     ("parametrization", _is(Parametrization), lambda thing: thing),
     ("predictor", _has("target", "sde", "parametrization"), lambda thing: thing),

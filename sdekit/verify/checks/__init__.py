@@ -6,6 +6,7 @@ import importlib
 ROOMS = (
     "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
     "sampler_runs", "parametrization", "target", "objective", "tools",
+    "model",
 )  # fmt: skip
 
 for _room in ROOMS:

@@ -8,6 +8,7 @@ mutant must be caught, and every check must catch one (`sdekit verify --mutants`
 from __future__ import annotations
 
 from sdekit.verify.mutants import (
+    audit,
     chain,
     kernels,
     model,
@@ -34,4 +35,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *plumbing.ROWS,
     *objective.ROWS,
     *training.ROWS,
+    *audit.ROWS,
 )
