@@ -10,9 +10,10 @@ from sdekit.verify.audit.front import Audit, check_model, picture
 from sdekit.verify.audit.intervals import Curve, Point
 from sdekit.verify.audit.recognition import Reading, Recognition, recognise
 from sdekit.verify.audit.subject import Audited
-from sdekit.verify.audit.table import TOLERANCES
+from sdekit.verify.audit.tolerances import REASONS, TOLERANCES
 
 __all__ = [
+    "REASONS",
     "TOLERANCES",
     "Audit",
     "Audited",

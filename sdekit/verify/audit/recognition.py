@@ -8,7 +8,8 @@ Gaussian floor as L(t), a reading misses by
     F = max over t of [its loss at t - L(t)],                                                   (1)
 
 and another than the declared one is named where it fits, F <= `FITS`, and the declared one's loss
-is surely more than `MISFIT` above it at some time. Readings that fit equally well are named
+is surely more than `MISFIT`, and five times that F, above it at some time: a network that is only
+badly trained is not taken for another one, as whose output it would be nearly as bad. Readings that fit equally well are named
 together: for data N(0, I) on a variance-preserving process v and the flow are both 0 everywhere,
 and no loss tells them apart.
 """
@@ -22,18 +23,20 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import catalogue
-from sdekit.model import TIME_INPUTS, Parametrization, Predictor, ScoreModel
+from sdekit.model import TIME_INPUTS, Parametrization, ScoreModel
 from sdekit.model.parametrization import EDMPrecond
 from sdekit.sde import LinearSDE
-from sdekit.verify.audit.intervals import mean_and_error, quantile
-from sdekit.verify.audit.measures import halves, linear_denoiser
-from sdekit.verify.audit.subject import Audited, Seen
+from sdekit.verify.audit.intervals import quantile, reduced
+from sdekit.verify.audit.measures import directions, halves, known, linear_denoiser
+from sdekit.verify.audit.subject import Audited
 
 __all__ = ["FITS", "MISFIT", "Reading", "Recognition", "recognise"]
 
 FITS = 0.02  # of the loss, a coordinate: what the right reading of a trained network may miss by
-MISFIT = 0.03  # by how much the declared one must miss for another to be named
+MISFIT = 0.01  # what the declared one must miss by for another to be named: the floor's tolerance
+_CLEARLY = 5.0  # times as much as the other one misses by
 _DRAWS = 4096  # at each time: there are many readings
+_LARGE = 1e6  # what a loss counts as that is larger, or infinite
 _EQUAL = 2e-3  # in F: readings that no loss tells apart
 
 
@@ -55,12 +58,6 @@ class Reading(NamedTuple):
         name = repr(self.parametrization).removesuffix("()")
         turned = " with the time backwards, t_max - t" if self.backwards else ""
         return ("-" if self.sign < 0 else "") + name + turned
-
-    def noise(self, sde: LinearSDE, x: Tensor, raw: Tensor, t: float) -> Tensor:
-        """The predicted noise at x [(rows, d)] from the raw output [(rows, d)]."""
-        time = torch.tensor(t, dtype=torch.float64)
-        on_x, on_raw = (float(w) for w in self.parametrization.weights(sde, time, eps=1.0))
-        return on_x * x + self.sign * on_raw * raw
 
 
 class Recognition(NamedTuple):
@@ -89,7 +86,8 @@ class Recognition(NamedTuple):
     @property
     def right(self) -> bool:
         """Whether no other reading is clearly better."""
-        return self.best == self.declared or self.fits > FITS or not self.sure > MISFIT
+        clearly = self.sure > max(MISFIT, _CLEARLY * self.fits)
+        return self.best == self.declared or self.fits > FITS or not clearly
 
     @property
     def sentence(self) -> str:
@@ -105,40 +103,40 @@ class Recognition(NamedTuple):
         )
 
 
-def recognise(audited: Audited) -> Recognition:
-    """The best reading of the model's output, and how the declared one compares with it."""
-    if "recognition" not in audited.cache:
-        audited.cache["recognition"] = _recognised(audited)
-    return audited.cache["recognition"]
+def recognise(audited: Audited, declared: Parametrization | None = None) -> Recognition:
+    """The best reading of the model's output, and how the declared one compares with it.
+
+    Args:
+        audited: the model and its data.
+        declared: what the output is declared to be; None: what the model says.
+    """
+    if "readings" not in audited.cache:
+        audited.cache["readings"] = _Table(audited)
+    table: _Table = audited.cache["readings"]
+    reading = Reading(table.kinds[0] if declared is None else declared)
+    key = f"recognised {reading}"
+    if key not in audited.cache:
+        audited.cache[key] = _recognised(audited, table, reading)
+    return audited.cache[key]
 
 
-def _recognised(audited: Audited) -> Recognition:
-    declared = Reading(declared_by(audited))
-    kinds = candidates(audited, declared.parametrization)
-    calls = _calls(audited.model)
-    laws = halves(audited)
-    rows: dict[Reading, list[float]] = {}
-    floor = []
-    for seen in audited.all():
-        other = linear_denoiser(audited, laws, seen)
-        floor.append(float((other - seen.noise)[: _rows(audited)].square().mean()))
-        for reading, loss in _losses(audited, seen, kinds, calls).items():
-            rows.setdefault(reading, []).append(float(loss.mean()))
-    losses = {r: torch.tensor(v).nan_to_num(nan=torch.inf) for r, v in rows.items()}
-    least = torch.minimum(torch.tensor(floor), torch.stack(list(losses.values())).amin(0))
+def _recognised(audited: Audited, table: _Table, declared: Reading) -> Recognition:
+    table.include(declared.parametrization)
+    losses = {r: table.losses(r).reshape(len(audited.times), -1).mean(1) for r in table.readings}
+    least = torch.minimum(_floor(audited), torch.stack(list(losses.values())).amin(0))
     misses = {reading: float((loss - least).max()) for reading, loss in losses.items()}
     # of readings that fit equally well the declared one, then the plainest
     close = [r for r in losses if misses[r] <= min(misses.values()) + _EQUAL]
     best = declared if declared in close else min(close, key=_plainness)
     above = losses[declared] - losses[best]
     k = int(above.argmax())
-    if best == declared:
-        sure = 0.0
-    else:
-        at = _losses(audited, audited.at(k), kinds, calls)
-        mean, error = mean_and_error((at[declared] - at[best])[:, None], audited.each)
-        q = quantile(_rows(audited) // audited.each, len(losses) * len(audited.times))
-        sure = float(mean - q * error)
+    sure = 0.0
+    if best != declared:
+        apart = (table.losses(declared) - table.losses(best))[k]
+        none = known(audited.at(k), directions(audited))[: len(apart)]
+        mean, error = reduced(apart[:, None], none, audited.each)
+        n = len(apart) // audited.each
+        sure = float(mean - quantile(n, len(losses) * len(audited.times)) * error)
     others = tuple(r for r in sorted(close, key=_plainness) if r not in (best, declared))
     return Recognition(
         declared, best, others, misses[best], misses[declared], float(audited.times[k]), sure,
@@ -146,13 +144,20 @@ def _recognised(audited: Audited) -> Recognition:
     )  # fmt: skip
 
 
-def declared_by(audited: Audited) -> Parametrization:
-    """What the model says that its output is."""
-    own = getattr(audited.model, "parametrization", None)
-    if own is not None:
-        return own
-    seen = audited.at(0)
-    return audited.predicted(seen.x[:1], seen.t)._origin[1]
+def _plainness(reading: Reading) -> tuple[bool, bool]:
+    return reading.backwards, reading.sign < 0
+
+
+def _rows(audited: Audited) -> int:
+    """How many draws are looked at: all of some samples."""
+    return max(1, min(audited.n, _DRAWS // audited.each)) * audited.each
+
+
+def _floor(audited: Audited) -> Tensor:
+    """The loss of the best linear denoiser at every time [(k,)]."""
+    laws, rows = halves(audited), _rows(audited)
+    errors = [linear_denoiser(audited, laws, seen) - seen.noise for seen in audited.all()]
+    return torch.stack([error[:rows].square().mean() for error in errors])
 
 
 def candidates(audited: Audited, declared: Parametrization) -> list[Parametrization]:
@@ -166,30 +171,95 @@ def candidates(audited: Audited, declared: Parametrization) -> list[Parametrizat
     return list(dict.fromkeys(found))
 
 
-def _plainness(reading: Reading) -> tuple[bool, bool]:
-    return reading.backwards, reading.sign < 0
+class _Table:
+    """The losses of all readings.
+
+    Each is linear in x and the raw output r, eps_hat = a x + b r, so that with the products of x,
+    r and eps of every draw its loss is
+
+        |eps_hat - eps|^2 = a^2 x.x + b^2 r.r + eps.eps + 2 a b x.r - 2 a x.eps - 2 b r.eps.    (2)
+
+    Attributes:
+        kinds: what the output may be, first what the model says.
+    """
+
+    def __init__(self, audited: Audited) -> None:
+        self.audited = audited
+        self._weights: dict[Parametrization, tuple[Tensor, Tensor]] = {}
+        self._products: dict[Any, Tensor] = {}
+        self.kinds: list[Parametrization] = []
+        for kind in candidates(audited, declared_by(audited)):
+            self.include(kind)
+
+    def include(self, kind: Parametrization) -> None:
+        """Have one more, unless it is there."""
+        if kind not in self._weights:
+            on_x, on_raw = kind.weights(self.audited.sde, self.audited.times, eps=1.0)
+            self._weights[kind] = on_x[:, None], on_raw[:, None]
+            self.kinds.append(kind)
+
+    @property
+    def readings(self) -> list[Reading]:
+        """Of every kind, in either sign and either direction of time."""
+        return [
+            Reading(kind, sign, backwards)
+            for backwards in (False, True)
+            for sign in (1, -1)
+            for kind in self.kinds
+        ]
+
+    def losses(self, reading: Reading) -> Tensor:
+        """Eq. (2) a coordinate, at every time and of every draw [(k, rows)]."""
+        a, b = self._weights[reading.parametrization]
+        xx, rr, ee, xr, xe, re = self._products_of(reading)
+        b = reading.sign * b
+        found = a**2 * xx + b**2 * rr + ee + 2 * a * b * xr - 2 * a * xe - 2 * b * re
+        return (found / self.audited.d).nan_to_num(nan=_LARGE).clamp(0.0, _LARGE)
+
+    def _products_of(self, reading: Reading) -> Tensor:
+        """The six products [(6, k, rows)], of a network that sees this input and this time."""
+        kind, model = reading.parametrization, self.audited.model
+        scaled = isinstance(model, ScoreModel) and (
+            kind.input_scale(model.sde, self.audited.times) is not None
+        )
+        key = kind if scaled else None, reading.backwards  # the input is x where it is unscaled
+        if key not in self._products:
+            raw = _raw(model, kind, reading.backwards)
+            rows, columns = _rows(self.audited), []
+            for seen in self.audited.all():
+                x, noise = seen.x[:rows], seen.noise[:rows]
+                r = raw(self.audited, x, seen.t).reshape(x.shape)
+                pairs = ((x, x), (r, r), (noise, noise), (x, r), (x, noise), (r, noise))
+                columns.append(torch.stack([(one * other).sum(1) for one, other in pairs]))
+            self._products[key] = torch.stack(columns, 1)
+        return self._products[key]
 
 
-Call = tuple[Predictor, bool]  # and whether it is called at t_max - t itself
+def declared_by(audited: Audited) -> Parametrization:
+    """What the model says that its output is."""
+    own = getattr(audited.model, "parametrization", None)
+    if own is not None:
+        return own
+    seen = audited.at(0)
+    return audited.predicted(seen.x[:1], seen.t)._origin[1]
 
 
-def _calls(model: Any) -> Callable[[Parametrization, bool], tuple[Any, Call]]:
-    """What to call for the raw output of a kind, in either direction of time, with its key."""
-    made: dict[Any, Call] = {}
+def _raw(
+    model: Any, kind: Parametrization, backwards: bool
+) -> Callable[[Audited, Tensor, float], Tensor]:
+    """The raw output at (x, t), with the input of this kind and the time in this direction."""
+    if not isinstance(model, ScoreModel):
 
-    def call(kind: Parametrization, backwards: bool) -> tuple[Any, Call]:
-        if not isinstance(model, ScoreModel):
-            return ("", backwards), (model, backwards)
-        time = torch.tensor(model.sde.t_max, dtype=torch.float64)
-        scaled = kind.input_scale(model.sde, time) is not None
-        key = (repr(kind) if scaled else "", backwards)  # the input is x wherever it is unscaled
-        if key not in made:
-            told = _backwards(model.time_input) if backwards else model.time_input
-            inner = ScoreModel(model.network, model.sde, parametrization=kind, time_input=told)
-            made[key] = inner.train(model.training), False
-        return key, made[key]
+        def called(audited: Audited, x: Tensor, t: float) -> Tensor:
+            time = torch.tensor(t, dtype=torch.float64)
+            at = float(mirrored(audited.sde, time)) if backwards else t
+            return audited.predicted(x, at).raw
 
-    return call
+        return called
+    told = _backwards(model.time_input) if backwards else model.time_input
+    other = ScoreModel(model.network, model.sde, parametrization=kind, time_input=told)
+    other.training = model.training  # its modules are the model's, each in its own mode
+    return lambda audited, x, t: audited.predicted(x, t, other).raw
 
 
 def _backwards(time_input: Any) -> Callable[[Any, Tensor], Tensor]:
@@ -202,29 +272,3 @@ def mirrored(sde: LinearSDE, t: Tensor) -> Tensor:
     least = sde.t_min if float(sde.var(sde.t_min)) > 0 else 0.0
     first = float(sde.to_model_time(torch.tensor(least, dtype=torch.float64)))
     return sde.to_model_time((sde.t_max - t).clamp(first, sde.t_max))
-
-
-def _losses(
-    audited: Audited, seen: Seen, kinds: list[Parametrization], calls: Any
-) -> dict[Reading, Tensor]:
-    """The loss of every reading at one time, of each draw [(rows,)]."""
-    x, eps = (part[: _rows(audited)] for part in (seen.x, seen.noise))
-    raws: dict[Any, Tensor] = {}
-    found = {}
-    mirror = float(mirrored(audited.sde, torch.tensor(seen.t, dtype=torch.float64)))
-    for backwards in (False, True):
-        for kind in kinds:
-            key, (model, elsewhere) = calls(kind, backwards)
-            if key not in raws:
-                t = mirror if elsewhere else seen.t
-                raws[key] = audited.predicted(x, t, model).raw.reshape(x.shape)
-            for sign in (1, -1):
-                reading = Reading(kind, sign, backwards)
-                noise = reading.noise(audited.sde, x, raws[key], seen.t)
-                found[reading] = (noise - eps).square().mean(1)
-    return found
-
-
-def _rows(audited: Audited) -> int:
-    """How many draws are looked at: all of some samples."""
-    return max(1, min(audited.n, _DRAWS // audited.each)) * audited.each

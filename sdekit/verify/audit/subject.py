@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +20,12 @@ from torch import Tensor, nn
 from sdekit._check import floating, integer, samples, shown
 from sdekit._times import as_time
 from sdekit.errors import ConfigError, DataError, ModelError, NonFiniteError, ShapeError, TimeError
-from sdekit.model import ExactScore, Parametrization, Prediction, Predictor, ScoreModel
+from sdekit.model import ExactScore, Prediction, Predictor, ScoreModel
 from sdekit.sampling.grid import resolve_grid
 from sdekit.sampling.setup import evaluating
 from sdekit.sde import LinearSDE
+from sdekit.verify.audit.tolerances import tolerances as allowed
+from sdekit.verify.claims import Skip
 
 __all__ = ["DRAWS", "TIMES", "Audited", "Seen"]
 
@@ -69,11 +70,13 @@ class Audited:
         tolerances: other ones than `TOLERANCES`, by name.
 
     Raises:
-        ConfigError: no data for a model that has no target; no times.
+        ConfigError: no data for a model that has no target; fewer than two times; an unknown name
+            among the tolerances, or one that is not positive.
         DataError: fewer than 100 samples.
         ShapeError: data that is not (n, *dims).
         NonFiniteError: data that is not finite; the rows are named.
         TimeError: a time outside (0, t_max].
+        DtypeError: data that is no floating tensor.
 
     Example:
         >>> from sdekit import ExactScore, Gaussian, VPSDE
@@ -104,7 +107,7 @@ class Audited:
         rows = max(FEWEST, min(draws, _NUMBERS // self.d))
         self.data = self.data.flatten(1)[: rows // 2]
         self.each = 2 * max(1, rows // (2 * len(self.data)))  # noises of a sample
-        self.tolerances = dict(tolerances or {})
+        self.tolerances = allowed(tolerances)
         self.times = _times(self.sde, times)
         self._seen: dict[int, Seen] = {}
         self.cache: dict[str, Any] = {}  # of measures, by their names
@@ -117,11 +120,6 @@ class Audited:
     def n(self) -> int:
         """The number of independent samples."""
         return len(self.data)
-
-    @cached_property
-    def parametrization(self) -> Parametrization | None:
-        """What the model's raw output is declared to be."""
-        return getattr(self.model, "parametrization", None)
 
     def generator(self, *key: int) -> torch.Generator:
         """A stream of its own for each key."""
@@ -175,8 +173,15 @@ class Audited:
         return Prediction(x.reshape(len(x), *self.dims), raw, t, origin)
 
     def differentiable(self, x: Tensor, t: float) -> Tensor:
-        """The predicted noise [(rows, d)] with its graph, at x [(rows, d)] that has a gradient."""
+        """The predicted noise [(rows, d)] with its graph, at x [(rows, d)] that has a gradient.
+
+        Raises:
+            Skip: the network cuts the gradient: its output depends on x, and has no graph.
+        """
         seen = self._called(self.model, x, t)
+        raw = seen.raw.detach()
+        if not seen.raw.requires_grad and bool((raw != raw[:1]).any()):
+            raise Skip("the model's output has no gradient by x: its Jacobian is not known")
         return seen.eps.reshape(len(x), self.d).double()
 
     @contextmanager
