@@ -146,7 +146,7 @@ def martingale(audited: Audited, tolerance: float) -> Curve:
         points.append(worst(*reduced(product, torch.cat(none, 1), audited.each), q))
     return Curve(
         "tweedie_martingale",
-        r"martingale: $\frac{\alpha}{\sigma}|E[(D_s - D_t)\varphi(x_t)]|$",
+        r"martingale: $|E[(D_s - D_t)\varphi]|\,\alpha/\sigma$",
         tuple(audited.times[1:].tolist()),
         tuple(points),
         tolerance,

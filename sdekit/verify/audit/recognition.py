@@ -7,9 +7,10 @@ Gaussian floor as L(t), a reading misses by
 
     F = max over t of [its loss at t - L(t)],                                                   (1)
 
-and another than the declared one is named where it fits, F <= `FITS`, and the declared one's loss
-is surely more than `MISFIT`, and five times that F, above it at some time: a network that is only
-badly trained is not taken for another one, as whose output it would be nearly as bad. Readings that fit equally well are named
+and another than the declared one is named where it fits, F <= `FITS`, and the declared one misses
+by more than `MISFIT` and than five times as much, where its loss is surely the larger: a network
+that is only badly trained is not taken for another one, as which it would be nearly as bad.
+Readings that fit equally well are named
 together: for data N(0, I) on a variance-preserving process v and the flow are both 0 everywhere,
 and no loss tells them apart.
 """
@@ -86,7 +87,7 @@ class Recognition(NamedTuple):
     @property
     def right(self) -> bool:
         """Whether no other reading is clearly better."""
-        clearly = self.sure > max(MISFIT, _CLEARLY * self.fits)
+        clearly = self.misses > max(MISFIT, _CLEARLY * self.fits) and self.sure > 0
         return self.best == self.declared or self.fits > FITS or not clearly
 
     @property
@@ -99,7 +100,7 @@ class Recognition(NamedTuple):
         return (
             f"declared {self.declared}, but the output fits {self.best}{also}: its loss is at "
             f"most {max(self.fits, 0.0):.3g} above the least, that of {self.declared} "
-            f"{self.misses:.3g}, and surely {self.sure:.3g} above at t = {self.worst:.3g}"
+            f"{self.misses:.3g}; at t = {self.worst:.3g} it is surely {self.sure:.3g} larger"
         )
 
 

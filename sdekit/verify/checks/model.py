@@ -26,7 +26,7 @@ _NEEDS = ("model",)
 def declared_reading(audited: Any) -> Finding:
     """Every reading is tried, and the right one named."""
     found = recognise(audited)
-    return Finding(0.0 if found.right else found.sure, MISFIT, found.sentence)
+    return Finding(0.0 if found.right else found.misses, MISFIT, found.sentence)
 
 
 @claim(
