@@ -38,9 +38,10 @@ from sdekit.errors import (
     ShapeError,
     TimeError,
 )
-from sdekit.model import MLP
+from sdekit.model import MLP, Moments
 from sdekit.verify import CHECKS, check, check_model
 from sdekit.verify.audit import REASONS, TOLERANCES, Audited, recognise
+from sdekit.verify.audit.measures import linear_denoiser
 from sdekit.verify.audit.table import MEASURES, curve
 from sdekit.verify.mutants import audit as mutants
 from sdekit.verify.runner import Asked, run
@@ -107,7 +108,7 @@ def test_the_martingale_sees_the_bias_that_does_not_follow_from_the_one_before()
     """D is off by -sigma b / alpha, so that b - (alpha_t sigma_s)/(sigma_t alpha_s) b is left."""
     sde = VPSDE()
     curve_ = found(lambda x, t: scaled(1.0)(x, t) + 0.3, "tweedie_martingale")
-    grid = Audited(ExactScore(ROUND, sde), draws=100).times.tolist()
+    grid = Audited(ExactScore(ROUND, sde), draws=200).times.tolist()
     for point, (s, t) in zip(curve_.points, itertools.pairwise(grid), strict=True):
         left = 0.3 * (1 - math.exp(0.5 * float(sde.log_snr(t) - sde.log_snr(s))))
         assert point.value == pytest.approx(left, abs=0.02)
@@ -401,6 +402,39 @@ def test_few_samples_are_noised_often_and_counted_once():
     assert errors[0] > 2 * errors[1]
 
 
+# samples of any shape ---------------------------------------------------------------------------
+
+
+def test_images_are_audited_in_their_own_shape():
+    """A linear network on images (1, 6, 6), right, reflected, and turned by a quarter."""
+    variance, shape = 0.3, (1, 6, 6)
+    data = variance**0.5 * torch.randn(3000, *shape, generator=generator(), dtype=torch.float64)
+
+    def network(x, t):
+        assert x.shape[1:] == shape
+        alpha, sigma = float(VPSDE().alpha(t[0])), float(VPSDE().sigma(t[0]))
+        return sigma * x / (alpha**2 * variance + sigma**2)
+
+    how = {"sde": VPSDE(), "parametrization": "eps", "max_examples": 6000}
+    audit = check_model(network, data, **how)
+    assert audit.ok, str(audit)
+    assert all(result.status == "passed" for result in audit)
+    wrong = check_model(lambda x, t: network(x, t).mT, data, **how)
+    assert "jacobian_symmetry" not in {result.name for result in wrong.failures}  # a reflection
+    assert {"noise_calibration", "gaussian_floor"} <= {result.name for result in wrong.failures}
+    turned = check_model(lambda x, t: network(x, t).rot90(1, (2, 3)), data, **how)
+    assert "jacobian_symmetry" in {result.name for result in turned.failures}
+
+
+def test_the_linear_denoiser_of_a_low_rank_is_that_of_its_gaussian():
+    law = Moments([0.5, -1.0, 0.0, 2.0], [3.0, 0.5], torch.eye(4)[:, :2].double(), rest=0.2)
+    exact = ExactScore(law.as_gaussian(), VPSDE())
+    audited = Audited(exact, draws=200)
+    for seen in audited.all():
+        eps = linear_denoiser(audited, (law, law), seen)
+        assert torch.allclose(eps, seen.eps, rtol=1e-9, atol=1e-12)
+
+
 # what is asked of the user ----------------------------------------------------------------------
 
 _MODEL = ScoreModel(MLP(2, seed=0), VPSDE())
@@ -428,7 +462,7 @@ _BAD[3, 1] = math.nan
         (ConfigError, "times must be an int >= 2", (_MODEL, _DATA), {"times": 1}),
         (TimeError, "sigma", (_MODEL, _DATA), {"times": torch.tensor([0.0, 0.5])}),
         (TimeError, "t_max", (_MODEL, _DATA), {"times": torch.tensor([0.5, 1.5])}),
-        (ConfigError, "max_examples must be an int >= 100", (_MODEL, _DATA), {"max_examples": 9}),
+        (ConfigError, "max_examples must be an int >= 200", (_MODEL, _DATA), {"max_examples": 9}),
         (ConfigError, "did you mean 'stein_identity'",
          (_MODEL, _DATA), {"tolerances": {"stein": 1.0}}),
         (ConfigError, "must be > 0", (_MODEL, _DATA), {"tolerances": {"stein_identity": 0.0}}),

@@ -81,7 +81,8 @@ def check_model(
         parametrization: what a plain network's output is declared to be: eps, x0, score, v, flow
             or edm(sigma_data=...).
         expected_failures: as for `check`.
-        max_examples: noisy samples at each time, at most; few data are noised several times.
+        max_examples: noisy samples at each time, at most, >= 200, two of each clean one; few data
+            are noised more often.
         seed: of the noise.
         only: as for `check`.
         times: how many, equally spaced in the log-SNR, or the times themselves [(k,)].

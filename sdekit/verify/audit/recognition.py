@@ -134,7 +134,7 @@ def _recognised(audited: Audited, table: _Table, declared: Reading) -> Recogniti
     sure = 0.0
     if best != declared:
         apart = (table.losses(declared) - table.losses(best))[k]
-        none = known(audited.at(k), directions(audited))[: len(apart)]
+        none = known(audited.at(k), directions(audited))[: len(apart)].cpu()
         mean, error = reduced(apart[:, None], none, audited.each)
         n = len(apart) // audited.each
         sure = float(mean - quantile(n, len(losses) * len(audited.times)) * error)
@@ -158,7 +158,7 @@ def _floor(audited: Audited) -> Tensor:
     """The loss of the best linear denoiser at every time [(k,)]."""
     laws, rows = halves(audited), _rows(audited)
     errors = [linear_denoiser(audited, laws, seen) - seen.noise for seen in audited.all()]
-    return torch.stack([error[:rows].square().mean() for error in errors])
+    return torch.stack([error[:rows].square().mean() for error in errors]).cpu()
 
 
 def candidates(audited: Audited, declared: Parametrization) -> list[Parametrization]:
@@ -232,7 +232,7 @@ class _Table:
                 r = raw(self.audited, x, seen.t).reshape(x.shape)
                 pairs = ((x, x), (r, r), (noise, noise), (x, r), (x, noise), (r, noise))
                 columns.append(torch.stack([(one * other).sum(1) for one, other in pairs]))
-            self._products[key] = torch.stack(columns, 1)
+            self._products[key] = torch.stack(columns, 1).cpu()
         return self._products[key]
 
 

@@ -31,7 +31,7 @@ __all__ = ["DRAWS", "TIMES", "Audited", "Seen"]
 
 DRAWS = 2**14  # noisy samples at each time
 TIMES = 12
-FEWEST = 100  # samples, below which an interval says nothing
+FEWEST = 100  # samples, below which an interval says nothing; each is noised twice
 _NUMBERS = 2**20  # held at one time: fewer samples of large ones
 _AT_ONCE = 2**18  # numbers in one call of the network
 
@@ -100,11 +100,11 @@ class Audited:
         self.model = model
         self.sde: LinearSDE = model.sde
         self.seed = integer("seed", seed, ge=0, error=ConfigError)
-        draws = integer("max_examples", draws, ge=FEWEST, error=ConfigError)
+        draws = integer("max_examples", draws, ge=2 * FEWEST, error=ConfigError)
         self.data = _clean(model, data, draws, self.seed)
         self.dims = tuple(self.data.shape[1:])
         self.d = math.prod(self.dims)
-        rows = max(FEWEST, min(draws, _NUMBERS // self.d))
+        rows = max(2 * FEWEST, min(draws, _NUMBERS // self.d))
         self.data = self.data.flatten(1)[: rows // 2]
         self.each = 2 * max(1, rows // (2 * len(self.data)))  # noises of a sample
         self.tolerances = allowed(tolerances)
@@ -203,7 +203,7 @@ def adapted(model: Any, sde: LinearSDE | None, parametrization: Any) -> Predicto
     Raises:
         ConfigError: a plain network without sde or parametrization, or a model that has its own.
     """
-    if isinstance(getattr(model, "sde", None), LinearSDE):
+    if "linear" in getattr(getattr(model, "sde", None), "kinds", ()):
         for name, value in (("sde", sde), ("parametrization", parametrization)):
             if value is not None:
                 raise ConfigError(
