@@ -99,16 +99,16 @@ class Curve:
         return max(range(len(self.times)), key=lambda k: (self.sure[k], sizes[k]))
 
 
-def mean_and_error(values: Tensor, each: int = 1) -> tuple[Tensor, Tensor]:
-    """Means and standard errors [(fields,)] of values [(n each, fields)], `each` a sample."""
-    one = values.reshape(-1, each, values.shape[1]).mean(1)
-    return one.mean(0), one.std(0) / math.sqrt(len(one))
+def mean_and_error(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and standard errors [(fields,)] of independent values [(n, fields)]."""
+    return values.mean(0), values.std(0) / math.sqrt(len(values))
 
 
 def reduced(values: Tensor, known: Tensor, each: int = 1) -> tuple[Tensor, Tensor]:
-    """As `mean_and_error`, with the help of quantities whose means are known to be 0.
+    """As `mean_and_error`, of values [(n each, fields)], `each` rows a sample.
 
-    What of `values` is linear in `known` [(n each, others)] is left out: it says nothing of the
+    They are averaged over a sample first. Then quantities help whose means are known to be 0: what
+    of `values` is linear in `known` [(n each, others)] is left out, as it says nothing of the
     mean. Least squares take a share of 1/n of each of them too many, so that few samples go
     without.
     """
@@ -116,15 +116,15 @@ def reduced(values: Tensor, known: Tensor, each: int = 1) -> tuple[Tensor, Tenso
     n, others = len(one), known.shape[1]
     if n < _FEW * others:
         return mean_and_error(one)
-    help_ = known.reshape(n, each, others).mean(1)
-    centred = help_ - help_.mean(0)
+    helps = known.reshape(n, each, others).mean(1)
+    centred = helps - helps.mean(0)
     size = centred.square().mean(0).sqrt()
     kept = size > 1e-9 * size.max()
     centred, size = centred[:, kept] / size[kept], size[kept]
     product = centred.T @ centred / n
     product += _RIDGE * torch.eye(len(size)).to(product)  # some may be the same in part
     share = torch.linalg.solve(product, centred.T @ (one - one.mean(0)) / n)
-    mean, error = mean_and_error(one - (help_[:, kept] / size) @ share)
+    mean, error = mean_and_error(one - (helps[:, kept] / size) @ share)
     return mean, error * math.sqrt((n - 1) / (n - 1 - len(size)))
 
 
@@ -136,11 +136,11 @@ def worst(mean: Tensor, error: Tensor, q: float) -> Point:
     return Point(value, stderr, max(0.0, value - q * stderr), value + q * stderr)
 
 
-def ratio(top: Tensor, bottom: Tensor, each: int = 1) -> tuple[float, float]:
-    """The ratio of two means and its standard error, to first order; values [(n each,)]."""
+def ratio(top: Tensor, bottom: Tensor) -> tuple[float, float]:
+    """The ratio of the means of values [(n,)] and its standard error, to first order."""
     found = float(top.mean() / bottom.mean())
     left = ((top - found * bottom) / bottom.mean())[:, None]
-    return found, float(mean_and_error(left, each)[1])
+    return found, float(mean_and_error(left)[1])
 
 
 def root(square: float, error: float, q: float) -> Point:
