@@ -187,6 +187,7 @@ def test_an_exact_model_has_a_tenth_of_what_is_tolerated(name):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trained_network_passes_and_one_that_was_stopped_early_does_not():
     data = make("target", "tutorial")
     held_out = draws(data, 8192, seed=1)
@@ -284,10 +285,9 @@ def recognised(sde, variance, readings):
     return asked
 
 
-@pytest.mark.parametrize("process", ["vp", "flow"])
-def test_wrong_declarations_of_a_gaussian_model_are_recognised(process):
+def test_wrong_declarations_of_a_gaussian_model_are_recognised():
     """FAULTS E7, 100 %: each kind, or its negative, or told t_max - t, declared as every kind."""
-    assert recognised(PROCESSES[process], 0.25, FEW) >= 60
+    assert recognised(VPSDE(), 0.25, FEW) >= 60
 
 
 @pytest.mark.slow
@@ -560,7 +560,7 @@ def test_tolerances_are_the_users_to_set():
 
 def test_the_picture_shows_every_curve_and_marks_what_is_beyond():
     (wrong,) = (row.wrong for row in mutants.ROWS if row.name == "network_bias")
-    audit = check_model(wrong.model, mutants.DATA, max_examples=2048)
+    audit = check_model(wrong.model, mutants.DATA, max_examples=1000, times=6)
     figure = audit.plot()
     panels = dict(zip(audit.curves, figure.axes, strict=True))
     assert set(panels) == set(MEASURES)
