@@ -257,6 +257,7 @@ def seeds_decide(sampler: Any, case: Any) -> Finding:
 def runs_are_independent(sampler: Any, case: Any) -> Finding:
     """Repeated, and in turns with a run from another start."""
     model, x, grid = _start(case)
+
     def frames(start: Tensor) -> Any:
         return sampler.frames(CountedModel(model), start, grid, KeyedNoise(3))
 
