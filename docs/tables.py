@@ -19,7 +19,9 @@ from sdekit import catalogue
 from sdekit.cli.listing import claims
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["sde", "targets", "model", "objectives", "sampling", "exact", "training", "errors"]
+ROOMS = [
+    "sde", "targets", "model", "objectives", "sampling", "exact", "training", "verify", "errors",
+]  # fmt: skip
 
 
 def fill(text: str, name: str, body: str) -> str:

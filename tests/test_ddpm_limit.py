@@ -1,4 +1,4 @@
-"""Properties 27 and 28: a chain tends to the VP SDE at rate 1/N; so does its ancestral step."""
+"""Property 28: the ancestral step of a chain tends to the reverse Euler step."""
 
 import numpy as np
 import pytest

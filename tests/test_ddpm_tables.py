@@ -1,4 +1,4 @@
-"""Properties 25, 26 and 31: a chain's tables are its products; on its nodes the SDE is it."""
+"""A chain's schedules are the papers', respacing and discretising go both ways, bad tables fail."""
 
 import math
 

@@ -1,6 +1,6 @@
-"""Claim: any prediction converts into any other and back, through one table.
+"""Claim: any prediction converts into any other, through one table.
 
-Properties 33, 34 and 37, FAULTS A11, C4, E6. Expected values are a x_0 + b eps by a table written
+Properties 33 and 34, FAULTS A11, C4, E6. Expected values are a x_0 + b eps by a table written
 out here. Tolerances are a multiple of float64's epsilon times the size of the terms that are
 added: about 1/alpha from eps to x0 and 1/sigma from x0 to eps.
 """

@@ -1,8 +1,4 @@
-"""Claim: keyed noise is standard normal, independent over samples, coordinates and draws.
-
-Statistical, with its share of the suite's budget: a right generator fails once in 1e12 runs a
-line.
-"""
+"""Claim: sources of neighbouring seeds are independent; the law of one is a check of the kit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Claim: the score is the minimiser of denoising score matching, exactly (property 38).
+"""Claim: denoising exceeds explicit score matching by a constant in closed form (property 38).
 
-Expectations over x_0 and the noise are Gauss-Hermite sums, so that nothing here is random. At the
-score every directional derivative of the expected loss is 0, for every weighting, process and
-parametrisation; and the loss exceeds explicit score matching by a constant known in closed form.
+Expectations over x_0 and the noise are Gauss-Hermite sums, so that nothing here is random. That
+the score is the minimiser is a check of the kit.
 """
 
 import math

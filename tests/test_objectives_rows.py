@@ -1,7 +1,7 @@
-"""Claim: a loss is one number a sample, of that sample alone, and bad input is named.
+"""Claim: a loss takes times, types and conditions of every allowed form, and bad input is named.
 
-Properties 43 (a batch is its singles), 44 (gradients are right, none through the target) and 45
-(finite at t_min); FAULTS sections D and E for losses.
+Property 45 (finite at t_min); FAULTS sections D and E for losses. Rows and gradients are checks of
+the kit.
 """
 
 import pytest

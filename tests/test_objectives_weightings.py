@@ -1,8 +1,4 @@
-"""Claim: every weighting and parametrisation is its formula (properties 32, 39, 41).
-
-The likelihood weight is g^2 on the score's error; the losses of networks that predict eps, x_0, v
-or EDM's output are one number once the weights of the signal-to-noise ratio are applied.
-"""
+"""Claim: parametrisations and the simple loss are their formulas (properties 32 and 41)."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
-"""Claim: Langevin correctors take the documented step, and ULA has its known stationary variance.
+"""Claim: Langevin correctors take the documented step, rule by rule.
 
-Properties 61 and 64; bugs 3, 8 and 9. Formulas: 2 (snr sigma)^2; with norms 2 k^2 (snr |z| /
-|s|)^2, of the batch or of each sample; annealed 2 k^2 (snr sigma)^2, k^2 = 1 - beta_i on a chain,
-1 on VE.
+Property 64; bugs 8 and 9. Formulas: 2 (snr sigma)^2; with norms 2 k^2 (snr |z| / |s|)^2, of the
+batch or of each sample; annealed 2 k^2 (snr sigma)^2, k^2 = 1 - beta_i on a chain, 1 on VE. The
+stationary variance (property 61) is a check of the kit.
 """
 
 from __future__ import annotations

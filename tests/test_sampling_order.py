@@ -1,9 +1,6 @@
-"""Claim: each fixed-step sampler converges with at least its declared order, and to the true law.
+"""Claim: what declares no order does not converge: a bias remains at any number of steps.
 
-Property 46, by the affine probe of `sampling_support`: exact mean and variance of the output on a
-spectrum of Gaussian variances, no Monte Carlo. Log-SNR grids over [.05, .95] t_max, on VP, sub-VP
-and VE (some slips are invisible on VE). Rate and limit are tested apart; rates have no upper
-bound.
+What declares one is measured by the kit (`declared_order`, `limit_law`).
 """
 
 from __future__ import annotations

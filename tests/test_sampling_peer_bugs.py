@@ -1,7 +1,6 @@
-"""Claim: the wrong formulas of released samplers are not here, and these tests would see them.
+"""Claim: the wrong formulas of released samplers are not here.
 
-PEER_BUGS 5, 17, 20, 23 and 31, each with the wrong version beside the right one. (3, 4, 8, 9 with
-the Langevin and exactness tests; 6, 22 with the grids; 15, 16, 19, 35 with the runs.)
+PEER_BUGS 17, 20 and 23, and laws of draws; the others are mutants of the kit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Claim: samplers commute with the symmetries of the data: rotations, permutations, shifts.
+"""Claim: samplers commute with shifts and changes of scale of the data.
 
-Property 53, on the real loop with replayed noise: Q S(x, z) = S'(Q x, Q z), where S' samples the
-rotated law. A shift of the data by d moves the sample by alpha(t) d: on VE for every sampler,
-elsewhere for those that treat the linear part exactly.
+Property 53, on the real loop with replayed noise. A shift of the data by d moves the sample by
+alpha(t) d: on VE for every sampler, elsewhere for those that treat the linear part exactly.
+Rotations are a check of the kit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Properties 1 to 6: f and g^2 are those of the moment equations, and the schedules are sound.
+"""Property 5 and beta: coefficients are finite on the closed interval, beta is the papers'.
 
-d alpha/dt = f alpha and d var/dt = 2 f var + g^2, by differences that know nothing of autograd.
+The moment equations are checks of the kit (`test_verify_catalogue`).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""`t_from_log_snr` inverts `log_snr` on every SDE, also one that has only its two primitives."""
+"""`t_from_log_snr` at its ends, the other way round, and on times of any form."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Properties 7, 8 and 26: transitions compose, carry the marginals, and invert by Bayes' rule."""
+"""Kernels at their ends, on paths, and integrated from f and g; the kit checks how they compose."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Properties 13 to 15: changes of time and of scale map one SDE to another exactly."""
+"""Properties 13 and 14: changes of clock and of scale map one SDE to another exactly."""
 
 import hypothesis.strategies as st
 import pytest

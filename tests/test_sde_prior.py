@@ -1,4 +1,4 @@
-"""Property 12: the prior is the field's, and its gap to the true terminal law is known exactly."""
+"""Property 12: the gap of the prior to the true law is known exactly, and draws are scaled noise."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Properties 9, 10 and 29: alpha^2 + var = 1 on VP, sub-VP is its square, VE is SMLD."""
+"""Properties 10 and 29: sub-VP is the square of VP, VE is SMLD, g^2 = -2 f on VP."""
 
 import pytest
 import torch

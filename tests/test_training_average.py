@@ -1,4 +1,4 @@
-"""Claim: the averaged weights are the exponential moving average with a warm-up (property 74)."""
+"""Claim: an average keeps a constant, forgets its first weights, and is what training returns."""
 
 import torch
 from support import assert_close

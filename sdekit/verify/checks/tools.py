@@ -46,11 +46,16 @@ def grid_contract(grid: Any, case: Any) -> Finding:
     "noise", "draws are independent standard normal", "conventions of sdekit, 9", statistical=True
 )
 def noise_law(noise: Any, n: int, generator: torch.Generator) -> float:
-    """Two draws of one source, and their sum."""
+    """Draws, and sums over neighbouring draws, coordinates and samples, which see dependence."""
     source = type(noise)(int(torch.randint(2**62, (1,), generator=generator)))
-    x = torch.empty(n, 1, dtype=torch.float64)
+    x = torch.empty(n // 2, 2, dtype=torch.float64)
     first, second = source(x).clone(), source(x).clone()
-    return bonferroni(normal(first), normal(second), normal((first + second) / 2**0.5))
+    sums = (
+        first + second,
+        first[:, :1] + first[:, 1:],
+        first[: n // 4] + first[n // 4 : n // 4 * 2],
+    )
+    return bonferroni(normal(first), normal(second), *(normal(z / 2**0.5) for z in sums))
 
 
 @claim(
