@@ -1,4 +1,4 @@
-"""A chain's schedules are the papers', respacing and discretising go both ways, bad tables fail."""
+"""A chain's schedules are the papers', respacing and discretising go both ways, bad ones fail."""
 
 import math
 

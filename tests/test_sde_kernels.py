@@ -1,4 +1,4 @@
-"""Kernels at their ends, on paths, and integrated from f and g; the kit checks how they compose."""
+"""Kernels at their ends, on paths, integrated from f and g; the kit checks how they compose."""
 
 import numpy as np
 import pytest

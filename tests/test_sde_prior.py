@@ -1,4 +1,4 @@
-"""Property 12: the gap of the prior to the true law is known exactly, and draws are scaled noise."""
+"""Property 12: the gap of the prior to the true law is exact, and draws are scaled noise."""
 
 import math
 
