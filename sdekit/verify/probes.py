@@ -21,13 +21,13 @@ from torch import Tensor
 
 from sdekit.model import ExactScore
 from sdekit.sampling.base import CountedModel, Frame
-from sdekit.sampling.grid import LogSNR
+from sdekit.sampling.grid import LogSNR, resolve_grid
 from sdekit.sde import LinearSDE
 from sdekit.targets import Gaussian
 from sdekit.verify.claims import Skip
 from sdekit.verify.strategies import f64
 
-__all__ = ["Affine", "Run", "draws", "inner_grid", "probe", "run_of", "spectrum"]
+__all__ = ["Affine", "Run", "draws", "inner_grid", "probe", "processes", "run_of", "spectrum"]
 
 _AFFINE = 1e-7  # what superposition may be off, relative to the output
 
@@ -87,8 +87,18 @@ def spectrum() -> Gaussian:
     return Gaussian(f64([0.7, -1.0, 0.2, 2.0]), torch.diag(f64([0.01, 0.2, 1.0, 6.0])))
 
 
+def processes(sampler: Any, offered: Sequence[LinearSDE]) -> Sequence[LinearSDE]:
+    """The processes that a sampler is made for, where it names any; else all that are offered."""
+    return getattr(sampler, "home", ()) or offered
+
+
 def inner_grid(sde: LinearSDE, steps: int, low: float = 0.05, high: float = 0.95) -> Tensor:
-    """Equal steps in the log-SNR between low and high times t_max [(steps + 1,)]."""
+    """Equal steps in the log-SNR between low and high times t_max [(steps + 1,)].
+
+    A chain, whose steps cannot be refined between nodes, is walked from end to end.
+    """
+    if "ddpm" in sde.kinds:
+        return resolve_grid("uniform", sde, steps)
     inside = replace(sde, t_min=low * sde.t_max, t_max=high * sde.t_max)
     return LogSNR().times(inside, steps)
 

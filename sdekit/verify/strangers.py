@@ -8,7 +8,11 @@ no marginals, its own drift and diffusion are integrated.
 
 A sampler is a function f(model, x, grid, noise) -> samples: `model(x, t)` has .x0, .eps and
 .score, `grid` is a tensor of decreasing times, `noise(x)` a standard normal draw like x. It may
-declare `order`, `nfe_per_step`, `stochastic`, `exact_on` as attributes.
+declare `order`, `nfe_per_step`, `stochastic`, `exact_on` as attributes. One that is made for some
+processes only names them, `processes`. One that places its own times, and takes from the grid
+only how many steps there are, says `own_times = True`; one that keeps a history over its steps
+`memory = True`. One that computes in float32 inside, or amplifies rounding, declares the
+`rounding` of its results (1e-9 of their size otherwise).
 """
 
 from __future__ import annotations
@@ -161,8 +165,11 @@ class Method:
         self.order = getattr(function, "order", 1)
         self.nfe_per_step = getattr(function, "nfe_per_step", None)
         self.exact_on = frozenset(getattr(function, "exact_on", ()))
-        noisy = {"noise"} if getattr(function, "stochastic", False) else set()
-        self.needs = frozenset({"linear", *noisy})
+        self.home = tuple(getattr(function, "processes", ()))
+        self.rounding = float(getattr(function, "rounding", 1e-9))
+        flags = {"noise": "stochastic", "own_times": "own_times", "memory": "memory"}
+        declared = {need for need, name in flags.items() if getattr(function, name, False)}
+        self.needs = frozenset({"linear", *declared})
 
     def __repr__(self) -> str:
         """The function's name."""

@@ -5,7 +5,7 @@ import importlib
 # in the order in which they are asked
 ROOMS = (
     "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
-    "sampler_runs", "parametrization", "target", "objective", "tools",
+    "sampler_runs", "sampler_times", "parametrization", "target", "objective", "tools",
     "model",
 )  # fmt: skip
 
