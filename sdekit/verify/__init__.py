@@ -16,10 +16,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    **dict.fromkeys(["Check", "Finding", "CHECKS"], "sdekit.verify.claims"),
+    **dict.fromkeys(["Check", "Finding"], "sdekit.verify.claims"),
     **dict.fromkeys(["Report", "Result"], "sdekit.verify.report"),
     **dict.fromkeys(
-        ["check", "check_objective", "check_sampler", "check_sde", "checks_for"],
+        ["CHECKS", "check", "check_objective", "check_sampler", "check_sde", "checks_for"],
         "sdekit.verify.front",
     ),
     **dict.fromkeys(["Audit", "Audited", "check_model"], "sdekit.verify.audit"),
@@ -33,8 +33,9 @@ __all__ = [*sorted(_HOME), *_ROOMS]  # literal names, sorted once
 
 if TYPE_CHECKING:
     from sdekit.verify.audit import Audit, Audited, check_model
-    from sdekit.verify.claims import CHECKS, Check, Finding
+    from sdekit.verify.claims import Check, Finding
     from sdekit.verify.front import (
+        CHECKS,
         check,
         check_objective,
         check_sampler,

@@ -98,7 +98,11 @@ class Check:
     def lacks(self, subject: Any) -> str:
         """Why this subject cannot be asked, or an empty string."""
         absent = _absent(self.of | self.needs, subject)
-        return f"it has no {', '.join(absent)}" if absent else ""
+        said = [_WORDS.get(name, name) for name in absent]
+        return f"it has no {', '.join(said)}" if absent else ""
+
+
+_WORDS = {"linear": "drift of the form f(t) x"}
 
 
 def _absent(names: Iterable[str], subject: Any) -> list[str]:

@@ -95,20 +95,23 @@ PLANE = mixture([0.2, 0.5, 0.3], [[1.5, 1.0], [-1.0, 0.2], [0.3, -2.0]], [0.5, 0
 
 
 def slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    """d function / dt at t [(n,)]: by autograd, or by five points where it gives no gradient."""
+    """d function / dt at t [(n,)]: by autograd, or by five points where there is no gradient."""
     with torch.enable_grad():
         point = t.detach().clone().requires_grad_()
         value = function(point)
         if isinstance(value, Tensor) and value.requires_grad:
             return torch.autograd.grad(value.sum(), point)[0].double()
-    return differences(function, t)
+    # by values at t and before it: a function need not go on beyond the end of time
+    h = 1e-3 * t
+    with torch.no_grad():
+        value = [function(t - k * h).double() for k in range(5)]
+    weights = (25 / 12, -4.0, 3.0, -4 / 3, 1 / 4)
+    return sum((w * v for w, v in zip(weights, value, strict=True)), torch.zeros_like(t)) / h
 
 
-def differences(
-    function: Callable[[Tensor], Tensor], t: Tensor, width: float = 1e-3, end: float = math.inf
-) -> Tensor:
-    """The five-point derivative at t [(n,)], with steps of width t that stay below `end`."""
-    h = torch.minimum(width * t, (end - t) / 2) if math.isfinite(end) else width * t
+def differences(function: Callable[[Tensor], Tensor], t: Tensor, width: float) -> Tensor:
+    """The five-point derivative at t [(n,)], with steps of width t to both sides."""
+    h = width * t
     with torch.no_grad():
         far, near = (function(t + k * h).double() - function(t - k * h).double() for k in (2, 1))
     return (8 * near - far) / (12 * h)

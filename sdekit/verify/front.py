@@ -10,7 +10,7 @@ from typing import Any
 
 from sdekit._catalogue import catalogue
 from sdekit._check import choice, integer, nearest, shown
-from sdekit.errors import ConfigError, DtypeError
+from sdekit.errors import ConfigError, DtypeError, SdekitError
 from sdekit.model import Parametrization
 from sdekit.objectives import Weighting
 from sdekit.objectives.base import Objective
@@ -53,7 +53,7 @@ class Subject:
 
 
 def _function(thing: Any) -> bool:
-    return callable(thing) and not inspect.isclass(thing) and hasattr(thing, "__name__")
+    return callable(thing) and not inspect.isclass(thing)
 
 
 def _has(*names: str) -> Callable[[Any], bool]:
@@ -96,7 +96,14 @@ def subject_of(thing: Any, kind: str | None = None) -> Subject:
             entry = catalogue(of).get(name) if isinstance(name, str) and of != "noise" else None
             spelled = entry is not None and entry.cls is type(thing) and "<" not in repr(thing)
             label = repr(thing) if spelled else _named(thing)
-            return Subject(of, adapt(thing), label, spelled)
+            try:
+                return Subject(of, adapt(thing), label, spelled)
+            except SdekitError:
+                raise
+            except Exception as error:
+                raise DtypeError(
+                    f"{label} cannot be asked as a {of}: it raised {type(error).__name__}: {error}"
+                ) from error
     wanted = kind or ", ".join(dict.fromkeys(of for of, _, _ in _KINDS))
     hint = "; give an object, not its class" if inspect.isclass(thing) else ""
     raise DtypeError(f"no checks for {shown(thing)}: it is no {wanted}{hint}")
@@ -104,7 +111,7 @@ def subject_of(thing: Any, kind: str | None = None) -> Subject:
 
 def _named(thing: Any) -> str:
     """A name for a report: the repr without addresses."""
-    if inspect.isclass(thing) or _function(thing):
+    if hasattr(thing, "__name__"):
         return str(thing.__name__)
     text = repr(thing)
     return type(thing).__name__ if " at 0x" in text else " ".join(text.split())
@@ -130,10 +137,16 @@ def checks_for(thing: Any, *, only: str | Iterable[str] | None = None) -> Iterat
     names = None if only is None else {only} if isinstance(only, str) else set(only)
     for name in names or ():
         choice("only", name, CHECKS)
-    for one in CHECKS.values():
-        chosen = one.name in names if names is not None else one.concerns(subject.thing)
-        if one.kind == subject.kind and chosen:
-            yield one
+    mine = [one for one in CHECKS.values() if one.kind == subject.kind]
+    if names is None:
+        yield from (one for one in mine if one.concerns(subject.thing))
+        return
+    if not names & {one.name for one in mine}:
+        raise ConfigError(
+            f"only={shown(only)} names no check of {subject.kind} objects; "
+            f"{nearest('', [one.name for one in mine])}"
+        )
+    yield from (one for one in mine if one.name in names)
 
 
 def judged(result: Result, expected: Mapping[str, str]) -> Result:

@@ -91,8 +91,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is red: no failure, and no expected failure that passed."""
-        return all(result.ok for result in self.results)
+        """Whether something was asked, and nothing is red: no failure, none that was expected."""
+        asked = any(result.status != "skipped" for result in self.results)
+        return asked and all(result.ok for result in self.results)
 
     @property
     def failures(self) -> tuple[Result, ...]:

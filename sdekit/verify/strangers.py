@@ -2,9 +2,10 @@
 
 A process needs `drift(x, t)` and `diffusion(t)`. Whatever else it has is taken at its word and
 checked: `log_alpha` or `alpha`, `var` or `sigma` or `marginal_prob(x, t) -> mean, std`,
-`t_min`, `t_max`, `prior_std`, `prior_sample`, `transition`, `reverse`. Times are handed to it as
-float64 tensors; one that cannot take them is called once for each, with a float. Where it states
-no marginals, its own drift and diffusion are integrated.
+`t_min`, `t_max`, `prior_std` (a function or a number), and, with the arguments of `LinearSDE`'s,
+`prior_sample`, `prior_log_prob`, `transition`, `posterior`, `reverse`. Times are handed to it as
+float64 tensors; one that cannot take them is called once for each, with a float. It must compute
+in float64 then. Where it states no marginals, its own drift and diffusion are integrated.
 
 A sampler is a function f(model, x, grid, noise) -> samples: `model(x, t)` has .x0, .eps and
 .score, `grid` is a tensor of decreasing times, `noise(x)` a standard normal draw like x. It may
@@ -17,23 +18,40 @@ only how many steps there are, says `own_times = True`; one that keeps a history
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdekit._check import shown
+from sdekit._check import number, shown
 from sdekit.errors import DtypeError
 from sdekit.sampling.base import CountedModel, Frame
 from sdekit.sde import LinearSDE
 
 __all__ = ["Method", "Process"]
 
+# what a method raises that does not take times in this form; any other error is its own
+_NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+
 _PASSED_ON = (
     "alpha", "sigma", "log_snr", "t_from_log_snr", "transition", "posterior", "perturb", "reverse",
     "prior_std", "prior_sample", "prior_log_prob", "beta", "kinks",
 )  # fmt: skip
+
+
+_KEYWORDS = {"reverse": ("eta",), "prior_sample": ("generator", "dtype")}
+
+
+def _takes(method: Callable[..., Any], keywords: Sequence[str]) -> bool:
+    """Whether a method accepts these keywords: one of another shape is not asked."""
+    if not keywords:
+        return True
+    parameters = inspect.signature(method).parameters
+    return any(p.kind is p.VAR_KEYWORD for p in parameters.values()) or set(keywords) <= set(
+        parameters
+    )
 
 
 class Process:
@@ -42,25 +60,35 @@ class Process:
     Attributes:
         kinds: {"linear"} where drift(x, t) = f(t) x, else empty.
         integrated: whether the marginals are integrals of its own drift and diffusion.
+        stated: of log_alpha and var, those that the object computes itself, digit by digit.
+
+    Raises:
+        ConfigError: t_max <= 0 or t_min outside [0, t_max).
+        DtypeError: t_min or t_max is no number.
     """
 
     def __init__(self, thing: Any) -> None:
         self.thing = thing
-        self.t_max = float(getattr(thing, "t_max", 1.0))
-        self.t_min = float(getattr(thing, "t_min", 1e-3 * self.t_max))
+        self.t_max = number("t_max", getattr(thing, "t_max", 1.0), gt=0)
+        t_min = getattr(thing, "t_min", 1e-3 * self.t_max)
+        self.t_min = number("t_min", t_min, ge=0, lt=self.t_max)
         self.integrated = False
+        self.stated: frozenset[str] = frozenset({"log_alpha", "var"})
         for name in _PASSED_ON:
-            if callable(getattr(thing, name, None)):
-                setattr(self, name, getattr(thing, name))
+            method = getattr(thing, name, None)
+            if callable(method) and _takes(method, _KEYWORDS.get(name, ())):
+                setattr(self, name, method)
+        if not callable(getattr(thing, "prior_std", lambda: 0)):  # a plain number
+            self.prior_std = lambda: float(thing.prior_std)
         self.kinds = frozenset({"linear"} if self._is_linear() else ())
         if self.kinds:
             self.f, self.g2 = self._f, self._g2
-            self._take_marginals()
+        self._take_marginals()
 
     def drift(self, x: Tensor, t: Any) -> Tensor:
         """The object's drift [(batch, *dims)]."""
         times = torch.as_tensor(t, dtype=torch.float64).reshape(-1).expand(len(x))
-        return _for_each(lambda x, t: self.thing.drift(x, t), x, times)
+        return _for_each(self.thing.drift, x, times)
 
     def diffusion(self, t: Any) -> Tensor:
         """The object's diffusion [shape of t]."""
@@ -81,6 +109,14 @@ class Process:
         seen, of_one = self.drift(x, t), self.drift(torch.ones_like(x), t)
         return bool(((seen - of_one * x).abs() <= 1e-9 * (of_one * x).abs() + 1e-12).all())
 
+    def _mean_and_std(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """What `marginal_prob` makes of x = 1 [shape of t each]."""
+        flat = t.reshape(-1)
+        ones = torch.ones(len(flat), 1, dtype=torch.float64)
+        mean = _for_each(lambda x, t: self.thing.marginal_prob(x, t)[0], ones, flat)
+        std = _for_each(lambda x, t: _column(self.thing.marginal_prob(x, t)[1]), ones, flat)
+        return mean.reshape(t.shape), std.reshape(t.shape)
+
     def _take_marginals(self) -> None:
         """log_alpha and var as the object states them, or integrated."""
         thing = self.thing
@@ -88,25 +124,24 @@ class Process:
         def has(name: str) -> bool:
             return callable(getattr(thing, name, None))
 
-        def mean_and_std(t: Tensor) -> tuple[Tensor, Tensor]:
-            flat = t.reshape(-1)
-            mean, std = thing.marginal_prob(torch.ones(len(flat), 1, dtype=torch.float64), flat)
-            return mean.reshape(t.shape), torch.as_tensor(std).reshape(t.shape)
-
         means: dict[str, Callable[[Tensor], Tensor]] = {
             "log_alpha": lambda t: _at(thing.log_alpha, t),
             "alpha": lambda t: _at(thing.alpha, t).log(),
-            "marginal_prob": lambda t: mean_and_std(t)[0].log(),
+            "marginal_prob": lambda t: self._mean_and_std(t)[0].log(),
         }
         variances: dict[str, Callable[[Tensor], Tensor]] = {
             "var": lambda t: _at(thing.var, t),
             "sigma": lambda t: _at(thing.sigma, t).square(),
-            "marginal_prob": lambda t: mean_and_std(t)[1].square(),
+            "marginal_prob": lambda t: self._mean_and_std(t)[1].square(),
         }
         mean = next((make for name, make in means.items() if has(name)), None)
         variance = next((make for name, make in variances.items() if has(name)), None)
+        if not has("log_alpha"):  # the logarithm of an alpha near 1 has lost its digits
+            self.stated = frozenset({"var"})
         if mean and variance:
             self.log_alpha, self.var = mean, variance
+            return
+        if not self.kinds:
             return
         whole = LinearSDE.from_coefficients(
             self._f, self._g2, t_min=self.t_min or 1e-3 * self.t_max, t_max=self.t_max
@@ -115,20 +150,41 @@ class Process:
         self.integrated = not (mean or variance)
 
 
+def _column(value: Any) -> Tensor:
+    return torch.as_tensor(value).reshape(-1, 1)
+
+
+def _wide(value: Any) -> Tensor:
+    """Numbers as float64; a float32 tensor is refused."""
+    found = torch.as_tensor(value)
+    if isinstance(value, Tensor) and found.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        raise DtypeError(
+            f"it computes in {found.dtype} where times and samples are float64; claims are measured "
+            "to 1e-7: compute in the dtype of the input"
+        )
+    return found.double()
+
+
 def _at(method: Callable[[Any], Any], t: Tensor) -> Tensor:
     """A stranger's function of time [shape of t]: of the tensor, or of one float after another."""
+    failed: Exception | None = None
     try:
         found = method(t)
         if isinstance(found, Tensor) and found.shape == t.shape:
-            return found.double()
+            return _wide(found)
         if not isinstance(found, Tensor):
-            return torch.as_tensor(found, dtype=torch.float64).expand(t.shape)
-    except (TypeError, ValueError, RuntimeError, AttributeError):
-        pass
-    flat = [
-        torch.as_tensor(method(v), dtype=torch.float64).reshape(()) for v in t.flatten().tolist()
-    ]
+            return _wide(found).expand(t.shape)
+    except _NOT_TAKEN as error:
+        failed = error
+    try:
+        flat = [_number(method(v)) for v in t.reshape(-1).tolist()]
+    except _NOT_TAKEN as error:
+        raise failed or error from error
     return torch.stack(flat).reshape(t.shape) if flat else torch.zeros_like(t)
+
+
+def _number(value: Any) -> Tensor:
+    return _wide(value).reshape(())
 
 
 def _for_each(method: Callable[[Any, Any], Any], x: Tensor, t: Tensor) -> Tensor:
@@ -136,19 +192,19 @@ def _for_each(method: Callable[[Any, Any], Any], x: Tensor, t: Tensor) -> Tensor
     failed: Exception | None = None
     for times in (t, t[:, None]):
         try:
-            found = method(x, times)
-            if not isinstance(found, Tensor) or found.shape != x.shape:
+            found = _wide(method(x, times))
+            if found.shape != x.shape:
                 continue
             # (n,) may have been broadcast along the features: a row alone tells
             if len(t) < 2 or _same(found[-1:], method(x[-1:], times[-1:])):
                 return found
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        except _NOT_TAKEN as error:
             failed = error
     try:
         rows = [method(x[k : k + 1], float(t[k].detach())) for k in range(len(x))]
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except _NOT_TAKEN as error:
         raise failed or error from error
-    return torch.cat([torch.as_tensor(row) for row in rows]).reshape(x.shape)
+    return torch.cat([_wide(row).reshape(1, -1) for row in rows]).reshape(x.shape)
 
 
 def _same(a: Tensor, b: Any) -> bool:
@@ -173,7 +229,7 @@ class Method:
 
     def __repr__(self) -> str:
         """The function's name."""
-        return getattr(self.function, "__name__", repr(self.function))
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     def frames(
         self, model: CountedModel, x: Tensor, grid: Tensor, noise: Any, **_: Any

@@ -29,7 +29,10 @@ def _in_beta(sde: Any, t: Tensor, *values: Tensor) -> Callable[[int], str] | Non
         return None
 
     def note(k: int) -> str:
-        unit = float(beta(t[k : k + 1]))
+        try:
+            unit = float(beta(t[k : k + 1]))
+        except (TypeError, ValueError):  # a beta of other arguments
+            return ""
         parts = " against ".join(f"{float(v.reshape(-1)[k]) / unit:.4g} x beta" for v in values)
         return f", that is {parts}"
 
@@ -306,7 +309,7 @@ def time_change(sde: Any, t: Tensor) -> Finding:
     cost="fast",
 )
 def marginals_integrated(sde: Any) -> Finding:
-    """By adaptive quadrature: what the local equations cannot see adds up here."""
+    """By adaptive quadrature, at sixteen times: another way than derivatives."""
     if "ddpm" in sde.kinds:
         raise Skip("a chain's integral is the sum of its table, which is checked as such")
     if getattr(sde, "integrated", False):
