@@ -6,9 +6,13 @@ counterexample is the smallest; the line that is printed repeats it; strangers a
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,10 +20,20 @@ from sdekit import DDIM, VPSDE
 from sdekit.cli import main
 from sdekit.errors import ConfigError, DtypeError
 from sdekit.sde import LinearSDE
-from sdekit.verify import CHECKS, check, check_sampler, check_sde, parametrize_with_checks
-from sdekit.verify.claims import agree
+from sdekit.verify import (
+    CHECKS,
+    Check,
+    Finding,
+    Report,
+    check,
+    check_sampler,
+    check_sde,
+    parametrize_with_checks,
+)
+from sdekit.verify.claims import Skip, agree
 from sdekit.verify.mutants import MUTANTS, altered
-from sdekit.verify.strategies import f64
+from sdekit.verify.runner import Asked, run
+from sdekit.verify.strategies import f64, times
 from sdekit.verify.wording import relation
 
 
@@ -174,7 +188,8 @@ def test_a_drift_that_is_not_linear_is_said_to_be():
 
     report = check_sde(Well())
     assert all(r.status == "skipped" for r in report.results)
-    assert any("linear" in r.reason for r in report.results)
+    assert not report.ok  # nothing was asked
+    assert any("drift of the form f(t) x" in r.reason for r in report.results)
 
 
 def test_a_plain_function_as_a_sampler():
@@ -244,10 +259,130 @@ def test_agree_finds_the_worst_entry_and_no_nan_passes():
     )
     assert not found.ok
     assert "at t = 0.2" in found.says
+    assert abs(found.measured - 0.05) < 1e-12  # the worst, not a mean
+    assert not agree("a", f64([[1.0, 2.0]]), "b", f64([[1.0], [2.0]]), tol=1e9).ok
     for bad in (math.nan, math.inf):
         assert not agree("a", f64([1.0, bad]), "b", f64([1.0, 2.0]), tol=1e9).ok
     assert not agree("a", f64([1.0]), "b", f64([1.0, 2.0]), tol=1e9).ok
     assert agree("a", f64([0.0, 1.0]), "b", f64([0.0, 1.0]), tol=0.0).ok
+
+
+def fake(measure, cases=None):
+    none = frozenset()
+    said = ("fake", "sde", "a claim", "a source")
+    return Check(*said, none, none, "instant", measure, cases, False, 1.0)
+
+
+def test_the_runner_asks_as_often_as_it_says_and_keeps_the_worst():
+    seen = []
+
+    def measure(sde, t):
+        seen.append(float(t[0]))
+        return Finding(float(t[0]), 10.0, f"t = {float(t[0])}")
+
+    asked = Asked(examples=20)
+    result = run(fake(measure, lambda sde: times(sde, 1)), VPSDE(), "it", asked, "line")
+    assert result.status == "passed"
+    assert result.examples == len(seen) == 20
+    assert result.measured == max(seen)
+
+    def refuses(sde, t):
+        raise Skip("never")
+
+    result = run(fake(refuses, lambda sde: times(sde, 1)), VPSDE(), "it", asked, "line")
+    assert (result.status, result.reason) == ("skipped", "never")
+
+
+def test_nothing_asked_is_not_green():
+    assert not Report().ok
+    with pytest.raises(ConfigError, match="names no check of sde objects"):
+        check(VPSDE(), only="limit_law")
+    with pytest.raises(ConfigError, match="names no check"):
+        check(VPSDE(), only=[])
+
+
+def test_the_list_of_checks_is_full_for_whoever_imports_it_first():
+    code = "from sdekit.verify import CHECKS; print(len(CHECKS))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == len(CHECKS) >= 40
+
+
+class Floats:
+    """Of floats alone, on its own interval, and no further."""
+
+    t_max = 2.0
+
+    def drift(self, x, t):
+        return -x
+
+    def diffusion(self, t):
+        return math.sqrt(2.0)
+
+    def log_alpha(self, t):
+        assert float(t) <= 2.0
+        return -1.0 * float(t)
+
+    def var(self, t):
+        assert float(t) <= 2.0
+        return -math.expm1(-2 * float(t))
+
+
+class Columns:
+    """Times as a column, marginals as a pair."""
+
+    def drift(self, x, t):
+        assert t.shape[1:] == (1,)
+        return -x + 0 * t
+
+    def diffusion(self, t):
+        return 0 * t + math.sqrt(2.0)
+
+    def marginal_prob(self, x, t):
+        assert t.shape[1:] == (1,)
+        return x * torch.exp(-t), torch.sqrt(-torch.expm1(-2 * t))
+
+
+class Arrays:
+    """NumPy inside."""
+
+    def drift(self, x, t):
+        return -np.asarray(x)
+
+    def diffusion(self, t):
+        return np.sqrt(2.0) + 0 * np.asarray(t)
+
+
+@pytest.mark.parametrize("thing", [Floats(), Columns(), Arrays()], ids=lambda t: type(t).__name__)
+def test_right_strangers_of_any_form_pass(thing):
+    report = check_sde(thing)
+    assert report.ok, str(report)
+
+
+def test_a_stranger_that_cannot_be_asked_says_why():
+    class Raises(Floats):
+        def drift(self, x, t):
+            raise KeyError("boo")
+
+    class Single(Floats):
+        def drift(self, x, t):
+            return -x.float()
+
+    with pytest.raises(DtypeError, match="Raises cannot be asked as a sde: it raised KeyError"):
+        check_sde(Raises())
+    with pytest.raises(DtypeError, match=r"computes in torch\.float32"):
+        check_sde(Single())
+
+
+def test_noise_that_is_multiplied_by_zero_is_no_noise():
+    def ancestral(model, x, grid, noise):
+        for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+            w = model.sde.posterior(s, t)
+            mean = float(w.x_t) * x + float(w.x_0) * model(x, t).x0
+            x = mean + float(w.var) ** 0.5 * noise(x)
+        return x
+
+    ancestral.stochastic = True
+    assert check_sampler(functools.partial(ancestral), only="data_end_is_noiseless").ok
 
 
 def test_the_catalogue_of_checks_is_whole():

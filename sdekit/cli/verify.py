@@ -76,21 +76,35 @@ def run(options: Verify, terminal: Terminal) -> int:
     """Verify; returns the exit code."""
     if options.json is not None and options.json.exists() and not options.overwrite:
         raise ConfigError(f"--json {options.json} exists; replace it with --overwrite")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        raise ConfigError(f"--json {options.json}: there is no folder {options.json.parent}")
+    for name, least in (("examples", 1), ("seed", 0)):
+        if getattr(options, name) < least:
+            raise ConfigError(f"--{name} must be >= {least}, got {getattr(options, name)}")
     if options.checks:
         return _list(options, terminal)
     if options.mutants:
         return _mutants(options, terminal)
-    from sdekit.verify.front import checks_for, everything
+    from sdekit._check import choice
+    from sdekit.verify.front import CHECKS, checks_for, everything
     from sdekit.verify.report import Report
 
-    subjects = [_named(name, options.kind) for name in options.names] or everything()
-    jobs = [(s, one) for s in subjects for one in checks_for(s, only=options.only or None)]
+    for name in options.only:
+        choice("--only", name, CHECKS)
+
+    named = [subject for name in options.names for subject in _named(name, options.kind)]
+    subjects = named or everything()
+    jobs = [(s, one) for s in subjects for one in checks_for(s) if _wanted(one, options)]
+    jobs += [
+        (s, CHECKS[name])
+        for s in named  # a check that does not concern it says why, if it is asked for by name
+        for name in options.only
+        if CHECKS[name].kind == s.kind and (s, CHECKS[name]) not in jobs
+    ]
     if not jobs:
         raise ConfigError(
             f"none of --only {', '.join(options.only)} is a check of "
             f"{', '.join(options.names) or 'the catalogue'}"
-            if options.only
-            else f"there are no checks for {', '.join(options.names)}"
         )
     results: list[Result] = []
     with terminal.progress("verifying", len(jobs)) as advance:
@@ -104,13 +118,17 @@ def run(options: Verify, terminal: Terminal) -> int:
     return 0 if report.ok else 1
 
 
+def _wanted(one: Check, options: Verify) -> bool:
+    return not options.only or one.name in options.only
+
+
 def _asked(one: Check, subject: Subject, options: Verify) -> Result:
     """One check, with the failures of sdekit's own that are meant."""
     from sdekit.verify.front import ask
     from sdekit.verify.known import KNOWN
     from sdekit.verify.runner import Asked
 
-    asked = Asked(max(1, options.examples), options.seed)
+    asked = Asked(options.examples, options.seed)
     return ask(one, subject, asked, KNOWN.get(subject.label, {}))
 
 
@@ -145,8 +163,10 @@ def _short(label: str) -> str:
     return label if len(label) <= 60 else label[:57] + "..."
 
 
-def _named(name: str, kind: str | None) -> Subject:
-    """The object that a word names."""
+def _named(name: str, kind: str | None) -> list[Subject]:
+    """The objects that a word names: one, or one of each kind that has it."""
+    from dataclasses import replace
+
     from sdekit._catalogue import catalogue, make
     from sdekit._check import choice, nearest
     from sdekit.verify.front import subject_of
@@ -154,13 +174,16 @@ def _named(name: str, kind: str | None) -> Subject:
     if kind is not None:
         choice("--kind", kind, (*_KINDS, "predictor", "noise", "average", "model"))
     if ":" in name and "(" not in name.partition(":")[0]:
-        return subject_of(_imported(name), kind)
+        # its name on the command line is what repeats a failure
+        return [replace(subject_of(_imported(name), kind), label=name, spelled=True)]
     head = name.partition("(")[0].strip()
-    for of in (kind,) if kind in _KINDS else _KINDS:
-        if head in catalogue(of):
-            return subject_of(make(of, name), of)
-    known = [entry for of in _KINDS for entry in catalogue(of)]
-    raise ConfigError(f"nothing is called {name!r}; {nearest(head, known)}; or name module:object")
+    kinds = [of for of in ((kind,) if kind in _KINDS else _KINDS) if head in catalogue(of)]
+    if not kinds:
+        known = {entry for of in _KINDS for entry in catalogue(of)}
+        raise ConfigError(f"nothing is called {name!r}; {nearest(head, known)}; or module:object")
+    if "(" in name:  # fields decide which of them is meant
+        kinds = kinds[:1]
+    return [subject_of(make(of, name), of) for of in kinds]
 
 
 def _imported(name: str) -> Any:
@@ -186,7 +209,7 @@ def _imported(name: str) -> Any:
     if inspect.isclass(thing) and thing.__name__ != "Average":
         try:
             return thing()
-        except TypeError as error:
+        except Exception as error:
             raise ConfigError(f"{name} cannot be made without arguments: {error}") from error
     return thing
 

@@ -104,9 +104,9 @@ def slope(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     # by values at t and before it: a function need not go on beyond the end of time
     h = 1e-3 * t
     with torch.no_grad():
-        value = [function(t - k * h).double() for k in range(5)]
+        values = [function(t - k * h).double() for k in range(5)]
     weights = (25 / 12, -4.0, 3.0, -4 / 3, 1 / 4)
-    return sum((w * v for w, v in zip(weights, value, strict=True)), torch.zeros_like(t)) / h
+    return sum((w * v for w, v in zip(weights, values, strict=True)), torch.zeros_like(t)) / h
 
 
 def differences(function: Callable[[Tensor], Tensor], t: Tensor, width: float) -> Tensor:

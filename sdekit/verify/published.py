@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdekit.sde import DDPM, VPSDE
 
-__all__ = ["MEANINGS", "STEPS", "WEIGHTS", "Step"]
+__all__ = ["MEANINGS", "SPACINGS", "STEPS", "WEIGHTS", "Step"]
 
 
 class Step(NamedTuple):
@@ -35,6 +35,7 @@ class Published(NamedTuple):
     source: str
     steps: tuple[tuple[Any, float, float], ...]
     formula: Callable[[Any, Any, float, float], Step | None]
+    at_end: bool = False  # the score is that of s, where a corrector works
 
 
 _VP = VPSDE(beta_min=0.1, beta_max=20.0)
@@ -99,6 +100,14 @@ def _exponential(sampler: Any, sde: Any, t: float, s: float) -> Step:
     return Step(growth, 2 * (growth - 1), math.sqrt(math.expm1(whole)))
 
 
+def _langevin(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
+    """x + h score + sqrt(2 h) z, h = 2 (snr sigma_s)^2; the last level has none below it."""
+    if getattr(sampler, "rule", "sigma") != "sigma" or sampler.repeats != 1:
+        return None
+    h = 2 * sampler.snr**2 * (1 - _bar(s))
+    return Step(1.0, h, math.sqrt(2 * h))
+
+
 STEPS: Mapping[str, Published] = {
     "ddim": Published("arXiv:2010.02502, eqs. 12 and 16", _ON_VP, _ddim),
     "euler_maruyama": Published("arXiv:2011.13456, eq. 6", _ON_VP, _euler),
@@ -107,6 +116,7 @@ STEPS: Mapping[str, Published] = {
         "arXiv:2006.11239, eq. 11; arXiv:2102.09672, eq. 15", _ON_CHAIN, _ancestral
     ),
     "exponential_euler": Published("arXiv:2405.14250, section 4", _ON_VP, _exponential),
+    "langevin": Published("arXiv:2011.13456, algorithm 5", _ON_VP, _langevin, at_end=True),
 }
 
 
@@ -167,6 +177,19 @@ MEANINGS: Mapping[str, tuple[Callable[[Point, Any], Tensor], str]] = {
     "flow": (lambda p, of: _path_velocity(p), "arXiv:2210.02747, eq. 23"),
     "edm": (_edm, "arXiv:2206.00364, eq. 7"),
 }
+
+# name -> (what is equally spaced, source); a function of (grid, process, times)
+SPACINGS: Mapping[str, tuple[Callable[[Any, Any, Tensor], Tensor], str]] = {
+    "uniform": (lambda grid, sde, t: t, "arXiv:2011.13456, appendix D"),
+    "quadratic": (lambda grid, sde, t: t.sqrt(), "arXiv:2010.02502, appendix D.2"),
+    "log_snr": (
+        lambda grid, sde, t: 2 * sde.log_alpha(t) - sde.var(t).log(), "arXiv:2206.00927, section 3.4"
+    ),
+    "karras": (
+        lambda grid, sde, t: (sde.sigma(t) / sde.alpha(t)) ** (1 / grid.rho),
+        "arXiv:2206.00364, eq. 5",
+    ),
+}  # fmt: skip
 
 # name -> (the weight of the squared error of the noise, source)
 WEIGHTS: Mapping[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sdekit._check import integer
 from sdekit.errors import ConfigError
 from sdekit.verify.front import ask, checks_for, subject_of
 from sdekit.verify.known import KNOWN
@@ -45,6 +46,7 @@ def parametrize_with_checks(
     """
     import pytest
 
+    integer("max_examples", max_examples, ge=1, error=ConfigError)
     named = objects.items() if isinstance(objects, Mapping) else ((None, o) for o in objects)
     asked = Asked(max_examples, seed)
     cases, seen, wanted = [], set(), set()

@@ -68,7 +68,8 @@ def run(check: Check, subject: Any, label: str, asked: Asked, reproduce: str) ->
         return Result(status="skipped", reason=reason, **about)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", hypothesis.errors.NonInteractiveExampleWarning)
+            # a stranger may take float(t) of a time that carries a gradient
+            warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
             found, example, count = _found(check, subject, asked)
     except Skip as why:
         return Result(

@@ -33,7 +33,7 @@ from sdekit.sde import LinearSDE
 __all__ = ["Method", "Process"]
 
 # what a method raises that does not take times in this form; any other error is its own
-_NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)
+_NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError)
 
 _PASSED_ON = (
     "alpha", "sigma", "log_snr", "t_from_log_snr", "transition", "posterior", "perturb", "reverse",
@@ -156,11 +156,13 @@ def _column(value: Any) -> Tensor:
 
 def _wide(value: Any) -> Tensor:
     """Numbers as float64; a float32 tensor is refused."""
-    found = torch.as_tensor(value)
-    if isinstance(value, Tensor) and found.dtype in (torch.float32, torch.float16, torch.bfloat16):
+    if not isinstance(value, Tensor):
+        return torch.as_tensor(value, dtype=torch.float64)
+    found = value
+    if found.dtype in (torch.float32, torch.float16, torch.bfloat16):
         raise DtypeError(
-            f"it computes in {found.dtype} where times and samples are float64; claims are measured "
-            "to 1e-7: compute in the dtype of the input"
+            f"it computes in {found.dtype} where times and samples are float64; claims are "
+            "measured to 1e-7: compute in the dtype of the input"
         )
     return found.double()
 

@@ -186,6 +186,8 @@ def grid_is_walked(sampler: Any, case: Any) -> Finding:
             0.0,
             f"state {k} lies at t = {seen[k]:.6g}, the grid's time is {float(grid[k]):.6g}",
         )
+    if not run.calls:
+        return no_more_than(1.0, 0.0, "the model is never called")
     below = float(grid[-1]) - min(run.calls)
     above = max(run.calls) - (
         1.0 if model.sde.extends and "noise" in sampler.needs else float(grid[0])
@@ -203,28 +205,38 @@ def grid_is_walked(sampler: Any, case: Any) -> Finding:
     cost="instant",
 )
 def data_end_is_noiseless(sampler: Any) -> Finding:
-    """On a chain: the last step to t = 0 draws as often as no step."""
+    """On a chain: whatever the last step to t = 0 draws, the result is the same."""
     if sampler.order is None or {"adaptive", "own_times"} & sampler.needs:
         raise Skip("it corrects at a level, or chooses its own steps or times")
     if _CHAIN not in processes(sampler, (_CHAIN,)):
         raise Skip("it is not made for a chain, whose end is the data")
     model = ExactScore(Gaussian(f64([0.5]), 0.25), _CHAIN)
     grid = resolve_grid("uniform", _CHAIN, 10)
-    counts = []
-    for times in (grid, grid[:-1]):
-        made = [0]
+    start = draws(1, (3, 1))[0]
+    made = [0]
 
-        def noise(y: Tensor, made: list[int] = made) -> Tensor:
-            made[0] += 1
-            return torch.zeros_like(y)
+    def counting(y: Tensor) -> Tensor:
+        made[0] += 1
+        return torch.zeros_like(y)
 
-        try:
-            run_of(sampler, model, draws(1, (3, 1))[0], times, noise)
-        except ConfigError as error:
-            raise Skip(f"it refuses a chain: {error}") from error
-        counts.append(made[0])
-    says = f"{counts[0]} draws down to t = 0, {counts[1]} down to the step before"
-    return no_more_than(float(counts[0] - counts[1]), 0.0, says)
+    def late(size: float, after: int) -> Any:
+        left = [after]
+
+        def noise(y: Tensor) -> Tensor:
+            left[0] -= 1
+            return torch.full_like(y, size if left[0] < 0 else 0.0)
+
+        return noise
+
+    try:
+        run_of(sampler, model, start, grid[:-1], counting)
+        without, loud = (
+            run_of(sampler, model, start, grid, late(size, made[0])).x for size in (0.0, 1.0)
+        )
+    except ConfigError as error:
+        raise Skip(f"it refuses a chain: {error}") from error
+    moved = float((loud - without).abs().max())
+    return no_more_than(moved, 0.0, f"a draw of 1 in the last step moves it by {moved:.3g}")
 
 
 @claim(

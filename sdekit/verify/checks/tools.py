@@ -13,6 +13,7 @@ from sdekit.model import ScoreModel
 from sdekit.sde import VPSDE
 from sdekit.verify.checks.sampler_law import STAGES
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
+from sdekit.verify.published import SPACINGS
 from sdekit.verify.statistics import bonferroni, normal
 from sdekit.verify.strategies import f64
 
@@ -40,6 +41,26 @@ def grid_contract(grid: Any, case: Any) -> Finding:
     ends = torch.stack([times[0] - sde.t_max, times[-1] - sde.t_min]).abs()
     says = f"from {float(times[0]):.6g} to {float(times[-1]):.6g} on {sde!r}"
     return no_more_than(float(ends.max()) / sde.t_max, 1e-12, says)
+
+
+@claim(
+    "grid",
+    "what the name says is equally spaced: t, sqrt(t), the log-SNR or (sigma/alpha)^(1/rho)",
+    "the paper of each name",
+    needs=("catalogue_name",),
+    cases=lambda grid: st.sampled_from([sde for sde in STAGES if "ddpm" not in sde.kinds]),
+)
+def published_spacing(grid: Any, sde: Any) -> Finding:
+    """Ten steps on every process with continuous time."""
+    if grid.catalogue_name not in SPACINGS:
+        raise Skip(f"no formula is on file for {grid.catalogue_name}")
+    formula, source = SPACINGS[grid.catalogue_name]
+    t = grid.times(sde, 10)
+    spaced = formula(grid, sde, t)
+    even = torch.linspace(float(spaced[0]), float(spaced[-1]), 11, dtype=torch.float64)
+    size = (spaced[0] - spaced[-1]).abs()
+    name = f"even steps of {source}"
+    return agree("what is spaced", spaced, name, even, tol=1e-7, scale=size, at={"t": t})
 
 
 @claim(

@@ -124,6 +124,15 @@ _add(
     ),
 )
 _add(
+    "langevin_step_halved",
+    Langevin(),
+    "published_step",
+    "h = (snr sigma)^2: at rest all the same, but half as fast",
+    corrections=lambda self, sde, level, below: Langevin.corrections(
+        Langevin(snr=self.snr / math.sqrt(2)), sde, level, below
+    ),
+)
+_add(
     "langevin_batch_norms",
     Langevin(rule="sample_norm"),
     "batches_do_not_mix",

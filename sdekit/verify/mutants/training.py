@@ -49,6 +49,21 @@ _add(
     times=lambda self, sde, steps: Quadratic.times(self, sde, steps).flip(0),
 )
 
+_add(
+    "karras_root_of_the_inverse",
+    Karras(),
+    "published_spacing",
+    "rho stands where 1/rho should",
+    times=lambda self, sde, steps: Karras.times(Karras(rho=1 / self.rho), sde, steps),
+)
+_add(
+    "karras_rho_a_tenth_off",
+    Karras(),
+    "published_spacing",
+    "rho is 7.7, not 7",
+    times=lambda self, sde, steps: Karras.times(Karras(rho=1.1 * self.rho), sde, steps),
+)
+
 _NOISE = Table("noise")
 _add = _NOISE.add
 _KEYED = KeyedNoise(0)
