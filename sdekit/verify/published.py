@@ -183,7 +183,8 @@ SPACINGS: Mapping[str, tuple[Callable[[Any, Any, Tensor], Tensor], str]] = {
     "uniform": (lambda grid, sde, t: t, "arXiv:2011.13456, appendix D"),
     "quadratic": (lambda grid, sde, t: t.sqrt(), "arXiv:2010.02502, appendix D.2"),
     "log_snr": (
-        lambda grid, sde, t: 2 * sde.log_alpha(t) - sde.var(t).log(), "arXiv:2206.00927, section 3.4"
+        lambda grid, sde, t: 2 * sde.log_alpha(t) - sde.var(t).log(),
+        "arXiv:2206.00927, section 3.4",
     ),
     "karras": (
         lambda grid, sde, t: (sde.sigma(t) / sde.alpha(t)) ** (1 / grid.rho),
