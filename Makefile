@@ -41,7 +41,7 @@ demo: $(READY) ## the tutorial's wrong mode weights, explained and mended, in DE
 
 test: $(READY) ## the fast tests and the doctests
 	$(PYTEST) --doctest-modules sdekit
-	$(PYTEST) -n $(JOBS) -m 'not slow' tests $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'not slow' tests $(ARGS)
 
 test-all: $(READY) ## every test, 2000 examples a property, fresh seeds
 	$(PYTEST) --doctest-modules sdekit

@@ -48,8 +48,8 @@ def mutants_table() -> str:
 
 
 def _plain(text: str) -> str:
-    """Text for a cell: bars and stars of formulas are no marks."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    """Text for a cell: stars and underscores of formulas are no marks."""
+    return text.replace("*", "\\*").replace("_", "\\_")
 
 
 def main() -> int:

@@ -240,6 +240,7 @@ def test_sample_takes_it():
     assert torch.equal(found.grid, grid)
 
 
+@pytest.mark.slow
 def test_scaling_the_data_and_the_noise_leaves_the_grid_of_ve():
     """Property 14: sigma -> c sigma is x -> c x."""
     c = 8.0
@@ -258,6 +259,7 @@ def test_a_spectrum_may_be_long_or_have_zeros():
     assert bool((grid.diff() < 0).all())
 
 
+@pytest.mark.slow
 def test_held_back_laws_gain_by_ddim_on_ve():
     mixtures, spectra = benchmark.gains("ddim", VESDE(), 10, 24)
     assert float(mixtures.min()) > 1.0

@@ -52,6 +52,7 @@ def attempt(sde, sampler, **how) -> bool:
     return True
 
 
+@pytest.mark.slow  # the kit asks the like of every sampler in the fast suite
 @every_sde
 @every_sampler
 def test_few_steps(sde, sampler):

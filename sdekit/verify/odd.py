@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdekit.sampling import DDIM, EulerMaruyama, PredictorCorrector, Sampler
+from sdekit.sampling import DDIM, EulerMaruyama, Heun, PredictorCorrector, Sampler
 from sdekit.sampling.base import OneKick
 from sdekit.sampling.plan import Mix
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE, FlowSDE, LinearSDE, SubVPSDE
@@ -158,10 +158,10 @@ SDES: Mapping[str, Any] = {
 
 def plain_ddim(model: Any, x: Tensor, grid: Tensor, noise: Callable[[Tensor], Tensor]) -> Tensor:
     """DDIM as a function of nobody's class."""
-    sde = model.sde
-    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+    ends = zip(model.sde.alpha(grid[1:]).tolist(), model.sde.sigma(grid[1:]).tolist(), strict=True)
+    for t, (alpha, sigma) in zip(grid[:-1].tolist(), ends, strict=True):
         seen = model(x, t)
-        x = float(sde.alpha(s)) * seen.x0 + float(sde.sigma(s)) * seen.eps
+        x = alpha * seen.x0 + sigma * seen.eps
     return x
 
 
@@ -169,12 +169,13 @@ def plain_ancestral(
     model: Any, x: Tensor, grid: Tensor, noise: Callable[[Tensor], Tensor]
 ) -> Tensor:
     """Ancestral sampling as a function of nobody's class."""
-    sde = model.sde
-    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
-        weights = sde.posterior(s, t)
-        x = float(weights.x_t) * x + float(weights.x_0) * model(x, t).x0
-        if float(sde.var(s)) > 0:
-            x = x + float(weights.var) ** 0.5 * noise(x)
+    weights = zip(
+        *(part.tolist() for part in model.sde.posterior(grid[1:], grid[:-1])), strict=True
+    )
+    for t, (of_x, of_x0, var) in zip(grid[:-1].tolist(), weights, strict=True):
+        x = of_x * x + of_x0 * model(x, t).x0
+        if var > 0:
+            x = x + var**0.5 * noise(x)
     return x
 
 
@@ -230,5 +231,6 @@ SAMPLERS: Mapping[str, Any] = {
     "frozen_mean": FrozenMean(),
     "ddim_tiny_eta": DDIM(eta=1e-3),
     "em_eta_2": EulerMaruyama(eta=2.0),
+    "heun_churned": Heun(churn=5.0),
     "pc_of_ddim": PredictorCorrector(predictor="ddim", corrections=2),
 }

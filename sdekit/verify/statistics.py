@@ -9,7 +9,7 @@ Every p-value here is valid at any number of draws:
     several     p = m min_i p_i, Bonferroni                                                 (4)
 
 and a check fails only if its p-value is below `LEVEL` in each of `STAGES` stages of independent
-draws, four times as many each time: a right implementation fails with probability at most
+draws, four times as many in each later one: a right implementation fails with probability at most
 LEVEL^STAGES = 1e-12, and a suite of `TESTS` such checks with 2e-10, inside `BUDGET`. What the
 retest accepts early costs power only: a law that is wrong enough for stage 1 is wrong enough for
 the larger stages after it. At the 100,000 draws of stage 1 it surely sees a mean that is 0.02
@@ -36,7 +36,7 @@ BUDGET = 1e-9  # false alarms of a suite
 TESTS = 200  # statistical checks that a suite may hold
 LEVEL = 1e-3  # of a stage
 STAGES = 4
-FIRST = 100_000  # draws of the first stage; four times as many in the next
+FIRST = 100_000  # draws of the first stage; four times as many in each later one
 assert TESTS * LEVEL**STAGES <= BUDGET
 
 
@@ -84,7 +84,7 @@ def retested(p_value: Callable[[int, int], float], *, seed: int, first: int = FI
     seen: list[str] = []
     p = 0.0
     for stage in range(STAGES):
-        p = p_value(first * 4**stage, seed + stage)
+        p = p_value(first * (4 if stage else 1), seed + stage)
         seen.append(f"stage {stage + 1}: p = {p:.3g}")
         if p >= LEVEL:
             break
