@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,31 +87,27 @@ def run(options: Verify, terminal: Terminal) -> int:
     if options.mutants:
         return _mutants(options, terminal)
     from sdekit._check import choice
-    from sdekit.verify.front import CHECKS, checks_for, everything
+    from sdekit.verify.front import CHECKS, ask, everything
     from sdekit.verify.report import Report
+    from sdekit.verify.runner import Asked
 
     for name in options.only:
         choice("--only", name, CHECKS)
 
     named = [subject for name in options.names for subject in _named(name, options.kind)]
     subjects = named or everything()
-    jobs = [(s, one) for s in subjects for one in checks_for(s) if _wanted(one, options)]
-    jobs += [
-        (s, CHECKS[name])
-        for s in named  # a check that does not concern it says why, if it is asked for by name
-        for name in options.only
-        if CHECKS[name].kind == s.kind and (s, CHECKS[name]) not in jobs
-    ]
+    jobs = [(s, one) for s in subjects for one in _chosen(s, options)]
     if not jobs:
         raise ConfigError(
             f"none of --only {', '.join(options.only)} is a check of "
             f"{', '.join(options.names) or 'the catalogue'}"
         )
+    asked = Asked(options.examples, options.seed)
     results: list[Result] = []
     with terminal.progress("verifying", len(jobs)) as advance:
         for subject, one in jobs:
             advance(len(results), f"{subject.label}: {one.name}")
-            results.append(_asked(one, subject, options))
+            results.append(ask(one, subject, asked, {}))
     report = Report(tuple(results))
     _say(report, options, terminal)
     terminal.say(f"different checks: {len({one.name for _, one in jobs})}; seed {options.seed}")
@@ -118,18 +115,16 @@ def run(options: Verify, terminal: Terminal) -> int:
     return 0 if report.ok else 1
 
 
-def _wanted(one: Check, options: Verify) -> bool:
-    return not options.only or one.name in options.only
+def _chosen(subject: Subject, options: Verify) -> Iterator[Check]:
+    """The checks to ask; of a named object also one that does not concern it, which says why."""
+    from sdekit.verify.front import CHECKS, checks_for
 
-
-def _asked(one: Check, subject: Subject, options: Verify) -> Result:
-    """One check, with the failures of sdekit's own that are meant."""
-    from sdekit.verify.front import ask
-    from sdekit.verify.known import KNOWN
-    from sdekit.verify.runner import Asked
-
-    asked = Asked(options.examples, options.seed)
-    return ask(one, subject, asked, KNOWN.get(subject.label, {}))
+    if not options.only:
+        yield from checks_for(subject)
+    for name in options.only:
+        one = CHECKS[name]
+        if one.kind == subject.kind and (options.names or one.concerns(subject.thing)):
+            yield one
 
 
 def _say(report: Any, options: Verify, terminal: Terminal) -> None:

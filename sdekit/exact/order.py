@@ -227,7 +227,7 @@ def convergence_order(
     high = number("interval[1]", interval[1], gt=low, le=1)
     integer("paths", paths, ge=1, error=ConfigError)
     model = ExactScore(target, process)
-    grids = [_inner_grid(process, n, low, high) for n in counts]
+    grids = [inner_grid(process, n, low, high) for n in counts]
     errors = tuple(_moment_error(method, model, grid) for grid in grids)
     weak = fit_slope(counts, errors)
     strong = None
@@ -250,7 +250,7 @@ def _refuse_without_order(sampler: Sampler, sde: LinearSDE) -> None:
         )
 
 
-def _inner_grid(sde: LinearSDE, steps: int, low: float, high: float) -> Tensor:
+def inner_grid(sde: LinearSDE, steps: int, low: float, high: float) -> Tensor:
     """Equal steps in the log-SNR between low and high times t_max [(steps + 1,)]."""
     ends = torch.tensor([high * sde.t_max, low * sde.t_max], dtype=torch.float64)
     first, last = sde.log_snr(ends).tolist()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sdekit._catalogue import catalogue
+from sdekit._catalogue import catalogue, make
 from sdekit._check import choice, integer, nearest, shown
 from sdekit.errors import ConfigError, DtypeError, SdekitError
 from sdekit.model import Parametrization
@@ -159,7 +159,7 @@ def judged(result: Result, expected: Mapping[str, str]) -> Result:
 
 
 def ask(one: Check, subject: Subject, asked: Asked, expected: Mapping[str, str]) -> Result:
-    """One check of one subject."""
+    """One check of one subject; failures that are meant are those of `KNOWN` and `expected`."""
     word = shlex.quote(subject.label)
     how = f"--only {one.name} --seed {asked.seed}"
     if asked.examples != EXAMPLES:
@@ -170,7 +170,8 @@ def ask(one: Check, subject: Subject, asked: Asked, expected: Mapping[str, str])
         else f"sdekit.verify.check(OBJECT, only={one.name!r}, max_examples={asked.examples}, "
         f"seed={asked.seed})"
     )
-    return judged(run(one, subject.thing, subject.label, asked, repeat), expected)
+    meant = {**KNOWN.get(subject.label, {}), **expected}
+    return judged(run(one, subject.thing, subject.label, asked, repeat), meant)
 
 
 def check(
@@ -218,7 +219,7 @@ def check(
     subject = subject_of(thing, kind)
     results = []
     for one in checks_for(subject, only=only):
-        results.append(ask(one, subject, asked, {**KNOWN.get(subject.label, {}), **expected}))
+        results.append(ask(one, subject, asked, expected))
         if callback is not None:
             callback(results[-1])
     return Report(tuple(results))
@@ -288,8 +289,6 @@ def check_sampler(
     Raises:
         DtypeError: an object that is no sampler.
     """
-    from sdekit._catalogue import make
-
     return check(
         make("sampler", sampler), expected_failures=expected_failures, max_examples=max_examples,
         seed=seed, only=only, kind="sampler",
@@ -319,8 +318,6 @@ def check_objective(
     Raises:
         DtypeError: an object that is no objective.
     """
-    from sdekit._catalogue import make
-
     return check(
         make("objective", objective), expected_failures=expected_failures,
         max_examples=max_examples, seed=seed, only=only, kind="objective",

@@ -13,15 +13,16 @@ impulse in draw k.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sdekit.exact import order
 from sdekit.model import ExactScore
 from sdekit.sampling.base import CountedModel, Frame
-from sdekit.sampling.grid import LogSNR, resolve_grid
+from sdekit.sampling.grid import resolve_grid
 from sdekit.sde import LinearSDE
 from sdekit.targets import Gaussian
 from sdekit.verify.claims import Skip
@@ -99,8 +100,7 @@ def inner_grid(sde: LinearSDE, steps: int, low: float = 0.05, high: float = 0.95
     """
     if "ddpm" in sde.kinds:
         return resolve_grid("uniform", sde, steps)
-    inside = replace(sde, t_min=low * sde.t_max, t_max=high * sde.t_max)
-    return LogSNR().times(inside, steps)
+    return order.inner_grid(sde, steps, low, high)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def bonferroni(*p: float) -> float:
     return min(1.0, len(p) * min(0.0 if math.isnan(q) else q for q in p))
 
 
-def kolmogorov(u: Tensor) -> float:
+def uniform(u: Tensor) -> float:
     """Eq. (3) for draws that should be uniform on [0, 1] [(n,)]."""
     n = u.numel()
     ordered = u.double().reshape(-1).sort().values
@@ -54,11 +54,6 @@ def kolmogorov(u: Tensor) -> float:
     steps = torch.arange(n + 1, dtype=torch.float64) / n
     apart = max(float((steps[1:] - ordered).max()), float((ordered - steps[:-1]).max()))
     return min(1.0, 2 * math.exp(-2 * n * apart**2))
-
-
-def uniform(u: Tensor) -> float:
-    """The p-value of u [(n,)] as independent uniform draws on [0, 1]."""
-    return kolmogorov(u)
 
 
 def normal(z: Tensor) -> float:
@@ -70,7 +65,7 @@ def normal(z: Tensor) -> float:
     mean = 2 * float(special.ndtr(-abs(float(z.mean())) * math.sqrt(n)))
     squares = float(z.var()) * (n - 1)
     spread = 2 * min(float(special.chdtr(n - 1, squares)), float(special.chdtrc(n - 1, squares)))
-    return bonferroni(mean, spread, kolmogorov(torch.special.ndtr(z)))
+    return bonferroni(mean, spread, uniform(torch.special.ndtr(z)))
 
 
 def retested(p_value: Callable[[int, int], float], *, seed: int, first: int = FIRST) -> Finding:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sdekit.errors import ConfigError
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
 from sdekit.verify.probes import draws
-from sdekit.verify.statistics import bonferroni, kolmogorov
+from sdekit.verify.statistics import bonferroni, uniform
 
 _HYVARINEN = "Hyvarinen, JMLR 6 (2005), eq. 2"
 _seeds = st.integers(0, 10**6)
@@ -164,7 +164,7 @@ def target_draws(law: Any, n: int, generator: torch.Generator) -> float:
         # the mass left of a point of the lattice, by the trapezoid rule
         left = (marginal.cumsum(0) - 0.5 * marginal) / marginal.sum()
         at = np.interp(x[:, i].numpy(), axis.numpy(), left.numpy())
-        parts.append(kolmogorov(torch.from_numpy(at)))
+        parts.append(uniform(torch.from_numpy(at)))
     return bonferroni(*parts)
 
 
