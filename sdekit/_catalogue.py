@@ -141,6 +141,8 @@ def _check_signature(cls: type, name: str) -> None:
     for base in cls.__mro__[1:]:
         for method in getattr(base, "__abstractmethods__", ()):
             override, declared = getattr(cls, method), getattr(base, method)
+            if isinstance(declared, property) and override is not declared:
+                continue
             if not callable(override) or getattr(override, "__isabstractmethod__", False):
                 raise ConfigError(f"{name}: {cls.__name__}.{method} is not implemented")
             positional = [

@@ -115,6 +115,13 @@ def integer(
     return result
 
 
+def flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise DtypeError(f"{name} must be True or False, got {shown(value)}")
+    return value
+
+
 def floating(name: str, x: object) -> Tensor:
     """A dense real floating tensor."""
     if not isinstance(x, Tensor):

@@ -1,9 +1,12 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
+from sdekit.sampling.adams import DEIS, IPNDM, LMS
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.brownian import Brownian
 from sdekit.sampling.ddim import DDIM
+from sdekit.sampling.dpm import DPMSolver, DPMSolverPP, DPMSolverPP3M, SDEDPMSolverPP
+from sdekit.sampling.er_sde import ERSDE
 from sdekit.sampling.euler import EulerMaruyama, ReverseDiffusion
 from sdekit.sampling.exponential import ExponentialEuler
 from sdekit.sampling.grid import (
@@ -22,9 +25,16 @@ from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
 from sdekit.sampling.run import SampleResult, iterate, sample
+from sdekit.sampling.runge_kutta import RK4, Midpoint
+from sdekit.sampling.unipc import SASolver, UniPC
 
 __all__ = [
     "DDIM",
+    "DEIS",
+    "ERSDE",
+    "IPNDM",
+    "LMS",
+    "RK4",
     "Ancestral",
     "AnnealedLangevin",
     "Brownian",
@@ -33,6 +43,9 @@ __all__ = [
     "DDPMLeading",
     "DDPMLinspace",
     "DDPMTrailing",
+    "DPMSolver",
+    "DPMSolverPP",
+    "DPMSolverPP3M",
     "EulerMaruyama",
     "ExponentialEuler",
     "Frame",
@@ -41,6 +54,7 @@ __all__ = [
     "Karras",
     "Langevin",
     "LogSNR",
+    "Midpoint",
     "Mix",
     "OneKick",
     "Plan",
@@ -48,8 +62,11 @@ __all__ = [
     "ProbabilityFlow",
     "Quadratic",
     "ReverseDiffusion",
+    "SASolver",
+    "SDEDPMSolverPP",
     "SampleResult",
     "Sampler",
+    "UniPC",
     "Uniform",
     "iterate",
     "kick",

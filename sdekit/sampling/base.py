@@ -154,7 +154,10 @@ class Sampler(Checked, ABC):
     Class attributes (or properties) declare what it claims, and checks measure it:
 
     Attributes:
-        order: of convergence in distribution; None for a corrector.
+        order: of convergence in distribution; None for a corrector. Where it is a field, the order
+            that a method's name states.
+        weak_order: of convergence in distribution, as claimed: `order`, but for a method that
+            converges otherwise than its name states.
         nfe_per_step: model calls a row (the last row may take fewer).
         needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
         exact_on: data on which the law is right at any number of steps: "point", a single point.
@@ -182,6 +185,11 @@ class Sampler(Checked, ABC):
         nfe_per_step = 1
         needs = frozenset({"linear"})
         exact_on: frozenset[str] = frozenset()
+
+    @property
+    def weak_order(self) -> int | None:
+        """Of convergence in distribution, which checks measure."""
+        return self.order
 
     def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
         """Where each row starts and ends [(K,), (K,)]."""

@@ -65,7 +65,7 @@ class Plan:
             1,)].
         rows: one object a row, with floats `t`, `s` and an attribute for every coefficient: a
             float, a tuple for a column (K, m), the two weights for a `Mix`, a row for a nested
-            dict.
+            dict, a tuple of rows for a list of dicts (without those that are not `present`).
         calls: the times at which the model is called, without repetition.
     """
 
@@ -107,6 +107,8 @@ def _rows(
     for name, column in columns.items():
         if isinstance(column, Mapping):
             values[name] = _rows(column, sde, parametrization, count, calls)
+        elif isinstance(column, list):
+            values[name] = _lists(column, sde, parametrization, count, calls)
         elif isinstance(column, Mix):
             _refuse_singular(name, column.at, sde)
             values[name] = _column(name, column.resolve(sde, parametrization), count)
@@ -121,6 +123,25 @@ def _rows(
             setattr(one, name, entry)
         result.append(one)
     return result
+
+
+def _lists(
+    parts: list[Columns],
+    sde: LinearSDE,
+    parametrization: Parametrization,
+    count: int,
+    calls: set[float],
+) -> list[tuple[Any, ...]]:
+    """One tuple a row, of the parts that are present in it."""
+    made = []
+    for part in parts:
+        there = part.get("present")
+        rows = _rows(
+            {name: column for name, column in part.items() if name != "present"},
+            sde, parametrization, count, calls,
+        )  # fmt: skip
+        made.append((rows, [True] * count if there is None else there.tolist()))
+    return [tuple(rows[k] for rows, there in made if there[k]) for k in range(count)]
 
 
 def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:

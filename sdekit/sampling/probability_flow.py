@@ -3,12 +3,12 @@ r"""The probability-flow ODE, by explicit Runge-Kutta steps on the grid or by a 
     dx/dt = f(t) x - 1/2 g(t)^2 score(x, t)                                                   (1)
 
 has the marginals of the SDE. The fixed solvers (euler, midpoint, heun, rk4) take one step a row,
-from Butcher tableaus. torchdiffeq's adaptive solvers and SciPy's (`scipy:RK45`, ...) go from the
-first time of the grid to the last in one row, with an error control over the whole batch; on a
-DDPM they end at the first node, since f and g are not defined at t = 0.
+by the tableaus of `sdekit.sampling.runge_kutta`. torchdiffeq's adaptive solvers and SciPy's
+(`scipy:RK45`, ...) go from the first time of the grid to the last in one row, with an error
+control over the whole batch; on a DDPM they end at the first node, since f and g are not defined
+at t = 0.
 
-References: Song et al., arXiv:2011.13456, eq. 13; Hairer, Norsett and Wanner, Solving Ordinary
-Differential Equations I, tables II.1.1 and II.1.2 (tableaus).
+Reference: Song et al., arXiv:2011.13456, eq. 13.
 """
 
 from __future__ import annotations
@@ -26,27 +26,16 @@ from sdekit._check import choice, integer, number
 from sdekit.errors import SdekitError, SolverError
 from sdekit.sampling.base import CountedModel, Sampler
 from sdekit.sampling.noise import Noise
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.runge_kutta import TABLEAUS, columns, taken
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["ProbabilityFlow"]
 
-# name -> (order, stage times, rows of stage weights, final weights)
-Tableau = tuple[int, tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]
-TABLEAUS: Mapping[str, Tableau] = {
-    "euler": (1, (0.0,), ((),), (1.0,)),
-    "midpoint": (2, (0.0, 0.5), ((), (0.5,)), (0.0, 1.0)),
-    "heun": (2, (0.0, 1.0), ((), (1.0,)), (0.5, 0.5)),
-    "rk4": (
-        4, (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
-        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    ),
-}  # fmt: skip
 # adaptive solver -> its order
 TORCHDIFFEQ = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2}
 SCIPY = {"RK45": 5, "RK23": 3, "DOP853": 8, "Radau": 5, "BDF": 5, "LSODA": 5}
 _ORDERS: Mapping[str, int] = {
-    **{name: tableau[0] for name, tableau in TABLEAUS.items()},
+    **{name: tableau.order for name, tableau in TABLEAUS.items()},
     **TORCHDIFFEQ,
     **{f"scipy:{name}": order for name, order in SCIPY.items()},
 }
@@ -108,7 +97,7 @@ class ProbabilityFlow(Sampler):
     @property
     def nfe_per_step(self) -> int:
         """The stages of a fixed solver; 1, the least, for an adaptive one."""
-        return 1 if self.adaptive else len(TABLEAUS[self.solver][1])
+        return 1 if self.adaptive else len(TABLEAUS[self.solver].nodes)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -126,19 +115,7 @@ class ProbabilityFlow(Sampler):
         t, s = self.times(sde, grid)
         if self.adaptive:
             return {}
-        _, nodes, weights, final = TABLEAUS[self.solver]
-        stages: dict[str, Any] = {}
-        for i, node in enumerate(nodes):
-            at = t + node * (s - t) if node < 1 else s
-            stages[f"k{i}"] = Mix(at, x=sde.f(at), score=-0.5 * sde.g2(at))
-            stages[f"t{i}"] = at
-        h = (s - t)[:, None]
-        inner = torch.tensor(
-            [[*row, *[0.0] * (len(nodes) - len(row))] for row in weights]
-        ).double()
-        for i in range(len(nodes)):
-            stages[f"a{i}"] = h * inner[i]
-        return {**stages, "b": h * torch.tensor(final, dtype=torch.float64)}
+        return columns(sde, t, s, self.solver)
 
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
@@ -146,11 +123,7 @@ class ProbabilityFlow(Sampler):
         """One Runge-Kutta step, or the whole solve."""
         if self.adaptive:  # a chain of one step ends where it starts
             return self._solve(x, c.t, c.s, model) if c.s < c.t else x.clone(), state
-        slopes: list[Tensor] = []
-        for i in range(len(TABLEAUS[self.solver][1])):
-            y = _advanced(x, slopes, getattr(c, f"a{i}"))
-            slopes.append(model(y, getattr(c, f"t{i}")).mix(getattr(c, f"k{i}")))
-        return _advanced(x, slopes, c.b), state
+        return taken(x, c, model, len(TABLEAUS[self.solver].nodes)), state
 
     def _solve(self, x: Tensor, t: float, s: float, model: CountedModel) -> Tensor:
         """The adaptive solve of eq. (1) from t to s."""
@@ -188,15 +161,6 @@ class ProbabilityFlow(Sampler):
         """The default, SciPy's, and the fixed solvers."""
         names = ("dopri5", "scipy:RK45", "euler", "midpoint", "heun", "rk4")
         return [cls(solver=name) for name in names]
-
-
-def _advanced(x: Tensor, slopes: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """x + sum of weights[i] slopes[i]."""
-    y = x
-    for slope, weight in zip(slopes, weights, strict=False):
-        if weight:
-            y = torch.add(y, slope, alpha=weight) if y is x else y.add_(slope, alpha=weight)
-    return y
 
 
 def _torchdiffeq_solve(slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow) -> Tensor:

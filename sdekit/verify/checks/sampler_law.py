@@ -46,7 +46,7 @@ def _ordered(sampler: Any) -> int:
         raise Skip("it chooses its own steps")
     if "own_times" in sampler.needs:
         raise Skip("it places its own times, and they cannot be refined inside an interval")
-    return int(sampler.order)
+    return int(getattr(sampler, "weak_order", sampler.order))
 
 
 @lru_cache(maxsize=6)

@@ -1,0 +1,175 @@
+r"""Samplers that combine predictions: rows of one or several calls, with memory.
+
+    x_s = a x_t + sum_j w_j m_j + std z                                                       (1)
+
+over the predictions m_j of this row's calls and of earlier rows. The state that a sampler carries
+is the tuple of the earlier predictions, the latest first: explicit, and empty at the first row.
+The first rows of a multistep sampler know fewer predictions than its order:
+
+    "rising"    they have orders 1, 2, ..., as published everywhere: the first row alone then costs
+                an error of h^2, so that a method of order 3 or more converges at order 2
+    "heun"      the first row repeats itself with the prediction at its end, for one call more: the
+                error of the start is of h^3
+
+The last rows may fall back to lower orders one by one, where steps are few.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sdekit._check import choice, integer
+from sdekit.sampling.base import CountedModel, Sampler, kick
+from sdekit.sampling.integrals import Levels, ramp
+from sdekit.sampling.noise import Noise
+from sdekit.sampling.plan import Mix
+from sdekit.sde.base import LinearSDE
+
+__all__ = ["Corrected", "Multistep", "Staged", "combined", "past"]
+
+
+def combined(
+    x: Tensor, a: float, values: tuple[Tensor, ...], weights: tuple[float, ...]
+) -> Tensor:
+    """A x + sum of weights[j] values[j], a new tensor; what has no weight costs nothing."""
+    y = torch.mul(x, a)
+    for value, weight in zip(values, weights, strict=False):
+        if weight:
+            y.add_(value, alpha=weight)
+    return y
+
+
+def past(column: Tensor, count: int) -> Tensor:
+    """Each row with the `count` - 1 before it [(K, count)]; the first rows repeat the first."""
+    rows = torch.arange(len(column))[:, None] - torch.arange(count)
+    return column[rows.clamp_min(0)]
+
+
+class Staged(Sampler):
+    """A sampler whose row is a list of stages, the last of which is the row's result.
+
+    Its columns have `stages`: dicts with the time `t` and the prediction `what` of a call, and x,
+    w, std for what follows from it; w is of this row's predictions, then of those of earlier rows.
+    A stage may have `present`, and is left out of the rows where that is false.
+    """
+
+    @property
+    def memory(self) -> int:
+        """The number of rows whose predictions the next one uses."""
+        return 0
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """The stages in turn, each from x; the first prediction is remembered."""
+        seen: tuple[Tensor, ...] = ()
+        earlier, y = state or (), x
+        for stage in c.stages:
+            seen = (*seen, model(y, stage.t).mix(stage.what))
+            y = kick(combined(x, stage.x, seen + earlier, stage.w), stage.std, noise)
+        return y, (seen[0], *earlier)[: self.memory]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multistep(Staged):
+    """One call a row, and the predictions of order - 1 earlier rows, eq. (1).
+
+    A subclass says what is predicted, in which variable predictions are a polynomial, and what
+    such a polynomial integrates to.
+    """
+
+    order: int = 2
+    final_order: int | None = None
+    warmup: str = "rising"
+    most: ClassVar[int] = 4
+    few: ClassVar[int] = 0  # rows below which orders fall to 1 where final_order is None
+
+    def __post_init__(self) -> None:
+        self._set(order=integer("order", self.order, ge=1, le=self.most))
+        choice("warmup", self.warmup, self._warmups())
+        if self.final_order is not None:
+            integer("final_order", self.final_order, ge=1, le=self.order)
+
+    @classmethod
+    def _warmups(cls) -> tuple[str, ...]:
+        return ("rising", "heun")
+
+    @abstractmethod
+    def what(self, t: Tensor) -> Mix:
+        """The prediction that a call at t gives."""
+
+    @abstractmethod
+    def variable(self, level: Levels) -> Tensor:
+        """u at the times of a grid [(K + 1,)]: predictions are a polynomial in it."""
+
+    @abstractmethod
+    def integral(
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
+    ) -> dict[str, Tensor]:
+        """x, w and std of eq. (1), for predictions at nodes r = (u - u_t)/(u_s - u_t) [(K, m)]."""
+
+    @property
+    def weak_order(self) -> int:
+        """As far as the first row lets it."""
+        return min(self.order, {"rising": 2, "heun": 3}.get(self.warmup, self.order))
+
+    @property
+    def memory(self) -> int:
+        """The earlier predictions of a row."""
+        return self.order - 1
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """Eq. (1) for the rows, and for the repetition of the first one."""
+        level = Levels(sde, grid)
+        at, to, u = level[:-1], level[1:], self.variable(level)
+        h = torch.where(torch.isfinite(u[1:]), u.diff(), 1.0)[:, None]
+        nodes = (past(u[:-1], self.order) - u[:-1, None]) / h
+        order = ramp(len(h), self.order, self.final_order, self.few)
+        row = self.integral(sde, at, to, nodes, order)
+        first = {"t": at.t, "what": self.what(at.t), **row}
+        if self.order == 1 or self.warmup != "heun":
+            return {"stages": [first]}
+        again = (torch.arange(len(h)) == 0) & (to.sigma > 0)
+        call = torch.where(again, to.t, at.t)
+        ends = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(len(h), -1)
+        pair = self.integral(sde, at, to, ends, torch.full((len(h),), 2))
+        second = {"t": call, "what": self.what(call), **pair, "present": again}
+        return {"stages": [first, second]}
+
+
+class Corrected(Sampler):
+    """A multistep predictor with a corrector that uses the call which the next row makes anyway.
+
+    Columns: `what` of the call at t; x, w and std of the row from here; and, where `corrects` is
+    not 0, `correct` with x, w and std, which repeats the row that led here with the prediction
+    here among the values and with the noise that it drew. In the state: where the last row began,
+    its noise, the predictions.
+    """
+
+    @property
+    @abstractmethod
+    def memory(self) -> int:
+        """The number of predictions that are kept."""
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One call; the correction of the last row; the prediction of this one."""
+        seen: tuple[Tensor, ...] = (model(x, c.t).mix(c.what),)
+        if state:
+            start, z, earlier = state
+            seen += earlier
+            if c.corrects:
+                x = combined(start, c.correct.x, seen, c.correct.w)
+                if z is not None:
+                    x.add_(z, alpha=c.correct.std)
+        y, z = combined(x, c.x, seen, c.w), None
+        if c.std:
+            z = noise(y)
+            y.add_(z, alpha=c.std)
+        return y, (x, z, seen[: self.memory])
