@@ -24,7 +24,7 @@ from sdekit.sde.base import LinearSDE
 if TYPE_CHECKING:
     from sdekit.sampling.base import Sampler
 
-__all__ = ["Mix", "Plan", "plan_for"]
+__all__ = ["Mix", "Plan", "plan_for", "some_rows"]
 
 _CACHED_PLANS = 64
 
@@ -46,6 +46,12 @@ class Mix:
     x0: float | Tensor = 0.0
     eps: float | Tensor = 0.0
     score: float | Tensor = 0.0
+
+    def rows(self, which: slice) -> Mix:
+        """The same combination in some of the rows."""
+        parts = (self.x, self.x0, self.eps, self.score)
+        chosen = (v[which] if isinstance(v, Tensor) and v.ndim else v for v in parts)
+        return Mix(self.at[which], *chosen)
 
     def resolve(self, sde: LinearSDE, parametrization: Parametrization) -> Tensor:
         """The weights of the sample and of the raw output [(K, 2)], float64."""
@@ -75,6 +81,15 @@ class Plan:
 
 
 Columns = Mapping[str, Any]
+
+
+def some_rows(columns: Any, which: slice) -> Any:
+    """Columns, or a part of them, in some of the rows."""
+    if isinstance(columns, Mapping):
+        return {name: some_rows(column, which) for name, column in columns.items()}
+    if isinstance(columns, list):
+        return [some_rows(part, which) for part in columns]
+    return columns.rows(which) if isinstance(columns, Mix) else columns[which]
 
 
 def _column(name: str, column: object, count: int) -> list[Any]:
