@@ -8,8 +8,10 @@ depends on (sampler, sde, grid, parametrisation) only, and is cached on them.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,14 +132,13 @@ def _rows(
             calls.update(column.at.tolist())
         else:
             values[name] = _column(name, column, count)
-    row = type("Row", (), {"__slots__": tuple(values)})
-    result = []
-    for entries in zip(*values.values(), strict=True):
-        one = row()
-        for name, entry in zip(values, entries, strict=True):
-            setattr(one, name, entry)
-        result.append(one)
-    return result
+    return list(map(_row_type(tuple(values))._make, zip(*values.values(), strict=True)))
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    """The type of rows with these attributes: made once, which costs more than a plan."""
+    return namedtuple("Row", names)  # the names are known at run time only
 
 
 def _lists(
