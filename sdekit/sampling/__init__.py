@@ -17,14 +17,18 @@ from sdekit.sampling.grid import (
     Uniform,
 )
 from sdekit.sampling.heun import Heun
+from sdekit.sampling.inpainting import inpaint
 from sdekit.sampling.langevin import AnnealedLangevin, Langevin
+from sdekit.sampling.mala import MALA
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
+from sdekit.sampling.projected import Projected
 from sdekit.sampling.run import SampleResult, iterate, sample
 
 __all__ = [
     "DDIM",
+    "MALA",
     "Ancestral",
     "AnnealedLangevin",
     "Brownian",
@@ -46,11 +50,13 @@ __all__ = [
     "Plan",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Projected",
     "Quadratic",
     "ReverseDiffusion",
     "SampleResult",
     "Sampler",
     "Uniform",
+    "inpaint",
     "iterate",
     "kick",
     "plan_for",

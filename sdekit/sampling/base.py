@@ -156,7 +156,8 @@ class Sampler(Checked, ABC):
     Attributes:
         order: of convergence in distribution; None for a corrector.
         nfe_per_step: model calls a row (the last row may take fewer).
-        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
+        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run); rejects
+            says that a step may keep the sample as it is.
         exact_on: data on which the law is right at any number of steps: "point", a single point.
     """
 

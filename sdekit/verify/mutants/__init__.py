@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sdekit.verify.mutants import (
     audit,
+    balance,
     chain,
     kernels,
     model,
@@ -33,6 +34,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *model.ROWS,
     *sampler.ROWS,
     *solvers.ROWS,
+    *balance.ROWS,
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
