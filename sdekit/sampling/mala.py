@@ -59,8 +59,9 @@ _LOBATTO: dict[int, tuple[Sequence[float], Sequence[float], float]] = {
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each sample [(n, *dims) and (n, *dims) -> (n,)]."""
-    return tree_sum((a * b).reshape(len(a), -1), 1)
+    """The inner product of each sample [(n, *dims) and (n, *dims) -> (n,)], not in half."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return tree_sum((a.to(wide) * b.to(wide)).reshape(len(a), -1), 1)
 
 
 def log_acceptance(
@@ -95,7 +96,7 @@ def log_acceptance(
 @register("sampler", "mala", paper="Roberts and Tweedie, Bernoulli 2 (1996), section 1.4")
 @dataclass(frozen=True, kw_only=True)
 class MALA(Corrector):
-    """The Metropolis-adjusted Langevin algorithm at each level, eqs. (1) and (2).
+    """The Metropolis-adjusted Langevin algorithm at each level: steps that are accepted or rejected.
 
     A step takes two draws like x. The first is z; of the second, each sample's first entry is
     turned into the uniform number that decides, by the normal distribution function.
@@ -129,6 +130,7 @@ class MALA(Corrector):
     repeats: int = 1
     ratio: str = "path"
     nodes: int = 3
+    needs = frozenset({"linear", "noise", "rejects"})
     acceptance = staticmethod(log_acceptance)
 
     def __post_init__(self) -> None:
@@ -145,11 +147,6 @@ class MALA(Corrector):
         """One call at the start; for each step one at its proposal, and the inner nodes."""
         inner = self.nodes - 2 if self.ratio == "path" else 0
         return 1 + self.repeats * (1 + inner)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Noise; and it rejects, so that a run is no affine map of it."""
-        return frozenset({"linear", "noise", "rejects"})
 
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
         """The step of `Langevin`, and the score."""
@@ -169,7 +166,7 @@ class MALA(Corrector):
             log_a = self.acceptance(x, y, score, score_y, ratio, c.step)
             first = noise(x).reshape(len(x), -1)[:, 0]
             # NaN is no reason to stay: the run must see it
-            moves = ~(torch.special.log_ndtr(first) >= log_a)
+            moves = ~(torch.special.log_ndtr(first.to(log_a.dtype)) >= log_a)
             moves = moves.reshape(-1, *[1] * (x.ndim - 1))
             x, score = torch.where(moves, y, x), torch.where(moves, score_y, score)
         return x, state
