@@ -96,7 +96,7 @@ def log_acceptance(
 @register("sampler", "mala", paper="Roberts and Tweedie, Bernoulli 2 (1996), section 1.4")
 @dataclass(frozen=True, kw_only=True)
 class MALA(Corrector):
-    """The Metropolis-adjusted Langevin algorithm at each level: steps that are accepted or rejected.
+    """The Metropolis-adjusted Langevin algorithm: steps at each level, accepted or rejected.
 
     A step takes two draws like x. The first is z; of the second, each sample's first entry is
     turned into the uniform number that decides, by the normal distribution function.
