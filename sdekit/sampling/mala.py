@@ -85,8 +85,8 @@ def log_acceptance(
     Example:
         >>> x, y = torch.tensor([[0.0]]), torch.tensor([[1.0]])
         >>> there = log_acceptance(x, y, -x, -y, torch.tensor([-0.5]), 0.1)  # N(0, 1)
-        >>> round(float(there), 4)  # h (|y|^2 - |x|^2) / 4, less than 0: accepted with certainty
-        0.0
+        >>> round(float(there), 4)  # h (|x|^2 - |y|^2) / 4
+        -0.025
     """
     out = y - x - step * score_x
     back = x - y - step * score_y
