@@ -21,10 +21,13 @@ from sdekit.sampling.grid import (
     Uniform,
 )
 from sdekit.sampling.heun import Heun
+from sdekit.sampling.inpainting import inpaint
 from sdekit.sampling.langevin import AnnealedLangevin, Langevin
+from sdekit.sampling.mala import MALA
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
+from sdekit.sampling.projected import Projected
 from sdekit.sampling.run import SampleResult, iterate, sample
 from sdekit.sampling.runge_kutta import RK4, Midpoint
 from sdekit.sampling.unipc import SASolver, UniPC
@@ -35,6 +38,7 @@ __all__ = [
     "ERSDE",
     "IPNDM",
     "LMS",
+    "MALA",
     "RK4",
     "Ancestral",
     "AnnealedLangevin",
@@ -62,6 +66,7 @@ __all__ = [
     "Plan",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Projected",
     "Quadratic",
     "Renoised",
     "Restart",
@@ -72,6 +77,7 @@ __all__ = [
     "Sampler",
     "UniPC",
     "Uniform",
+    "inpaint",
     "iterate",
     "kick",
     "plan_for",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sdekit.verify.mutants import (
     audit,
+    balance,
     chain,
     kernels,
     model,
@@ -35,6 +36,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *sampler.ROWS,
     *solvers.ROWS,
     *multistep.ROWS,
+    *balance.ROWS,
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
