@@ -1,5 +1,6 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
+from sdekit.sampling.adaptive import AdaptiveSDE
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.brownian import Brownian
@@ -18,6 +19,7 @@ from sdekit.sampling.grid import (
 )
 from sdekit.sampling.heun import Heun
 from sdekit.sampling.langevin import AnnealedLangevin, Langevin
+from sdekit.sampling.noise import Antithetic
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
@@ -25,8 +27,10 @@ from sdekit.sampling.run import SampleResult, iterate, sample
 
 __all__ = [
     "DDIM",
+    "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
+    "Antithetic",
     "Brownian",
     "Corrector",
     "CountedModel",

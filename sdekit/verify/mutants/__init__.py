@@ -8,6 +8,7 @@ mutant must be caught, and every check must catch one (`sdekit verify --mutants`
 from __future__ import annotations
 
 from sdekit.verify.mutants import (
+    adaptive,
     audit,
     chain,
     kernels,
@@ -33,6 +34,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *model.ROWS,
     *sampler.ROWS,
     *solvers.ROWS,
+    *adaptive.ROWS,
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
