@@ -1,6 +1,7 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
 from sdekit.sampling.adams import DEIS, IPNDM, LMS
+from sdekit.sampling.adaptive import AdaptiveSDE
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.brownian import Brownian
@@ -24,6 +25,7 @@ from sdekit.sampling.heun import Heun
 from sdekit.sampling.inpainting import inpaint
 from sdekit.sampling.langevin import AnnealedLangevin, Langevin
 from sdekit.sampling.mala import MALA
+from sdekit.sampling.noise import Antithetic
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
@@ -40,8 +42,10 @@ __all__ = [
     "LMS",
     "MALA",
     "RK4",
+    "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
+    "Antithetic",
     "Brownian",
     "Churned",
     "Corrector",

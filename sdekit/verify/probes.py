@@ -51,7 +51,7 @@ class _Noting:
         self.times: list[float] = []
 
     def __call__(self, x: Tensor, t: Any, **cond: Any) -> Any:
-        self.times.append(float(t))
+        self.times += torch.as_tensor(t).reshape(-1).tolist()  # one, or one a sample
         return self.model(x, t, **cond)
 
 

@@ -8,6 +8,7 @@ mutant must be caught, and every check must catch one (`sdekit verify --mutants`
 from __future__ import annotations
 
 from sdekit.verify.mutants import (
+    adaptive,
     audit,
     balance,
     chain,
@@ -37,6 +38,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *solvers.ROWS,
     *multistep.ROWS,
     *balance.ROWS,
+    *adaptive.ROWS,
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
