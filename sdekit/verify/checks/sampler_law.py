@@ -14,6 +14,7 @@ from torch import Tensor
 from sdekit.errors import ConfigError, TimeError
 from sdekit.exact.order import fit_slope
 from sdekit.model import ExactScore
+from sdekit.sampling.grid import resolve_grid
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
 from sdekit.targets import Empirical, Gaussian
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
@@ -121,7 +122,7 @@ def _serves(sampler: Any, sde: Any) -> bool:
     model = ExactScore(spectrum(), sde)
     x = torch.zeros(1, len(spectrum().mean), dtype=torch.float64)
     try:
-        run_of(sampler, model, x, inner_grid(sde, 3), lambda y: torch.zeros_like(y))
+        run_of(sampler, model, x, resolve_grid("uniform", sde, 3), torch.zeros_like)
     except (ConfigError, TimeError):
         return False
     return True
@@ -158,7 +159,7 @@ def point_data(sampler: Any, case: Any) -> Finding:
     mean, var = affine.law(a * x0[0], f64([v, v]))
     size = math.sqrt(w) if w else 1.0
     # x_0 is what is left of x_T after its noise is taken off
-    loss = getattr(sampler, "rounding", 1e-9) + 1e-15 * math.sqrt(v) / a / size
+    loss = getattr(sampler, "rounding", 1e-9) + 1e-14 * math.sqrt(v) / a / size
     means = agree("the mean", mean, "alpha_s x_0", b * x0[0], tol=loss, scale=size)
     if not means.ok:
         return means
