@@ -62,6 +62,11 @@ class Churning(Sampler):
         fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
         return high, lift, fresh
 
+    @property
+    def exact_on(self) -> frozenset[str]:
+        """A point, unless noise_scale adds a variance that stays."""
+        return frozenset({"point"} if self.noise_scale == 1 or not self.churn else ())
+
 
 def level_of(sde: LinearSDE, t: Tensor) -> Tensor:
     """sigma / alpha."""

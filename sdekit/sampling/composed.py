@@ -131,6 +131,11 @@ class Churned(Churning, _Composed):
         return None if self.churn and self.noise_scale != 1 else self.sampler.weak_order
 
     @property
+    def exact_on(self) -> frozenset[str]:
+        """The inner sampler's data, unless noise_scale adds a variance that stays."""
+        return self.sampler.exact_on & super().exact_on
+
+    @property
     def needs(self) -> frozenset[str]:
         """Noise, where there is churn."""
         return self.sampler.needs | ({"noise"} if self.churn else frozenset())

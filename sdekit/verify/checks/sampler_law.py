@@ -158,10 +158,13 @@ def point_data(sampler: Any, case: Any) -> Finding:
     (a, v), (b, w) = ((float(sde.alpha(t)), float(sde.var(t))) for t in (grid[0], grid[-1]))
     mean, var = affine.law(a * x0[0], f64([v, v]))
     size = math.sqrt(w) if w else 1.0
-    # x_0 is what is left of x_T after its noise is taken off; a second call takes off what the
-    # first one left, at a level where that is large
+    # x_0 is what is left of x_T after its noise is taken off; a call whose result is used with
+    # that of another one takes off what the first left, at a level where that is large
     left = math.sqrt(v) / a / size
-    loss = getattr(sampler, "rounding", 1e-9) + 1e-15 * left * (1 + 10 * left)
+    several = (sampler.nfe_per_step or 2) > 1 or any(
+        getattr(sampler, name, 0) for name in ("warmup_nfe", "memory")
+    )
+    loss = getattr(sampler, "rounding", 1e-9) + 1e-15 * left * (1 + 10 * left * several)
     means = agree("the mean", mean, "alpha_s x_0", b * x0[0], tol=loss, scale=size)
     if not means.ok:
         return means
