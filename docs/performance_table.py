@@ -20,7 +20,7 @@ PAGE = Path(__file__).resolve().parent / "performance.md"
 def overhead_table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of the benchmark as a Markdown table, one line a sampler and batch size."""
     header = ["sampler", "batch", "calls", "by hand, us a call", "sdekit, us a call",
-              "ratio (quartiles)", "to reach"]  # fmt: skip
+              "ratio (quartiles)", "to reach", "planning 50 steps, ms"]  # fmt: skip
     lines = [
         [
             f"`{row['sampler']}`",
@@ -30,11 +30,16 @@ def overhead_table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['ours_us']:.1f}",
             f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})",
             f"{row['reach']:.1f}",
+            f"{row['planning_ms']:.2f}",
         ]
         for row in rows
     ]
     reached = sum(row["ratio"] <= row["reach"] for row in rows)
-    verdict = f"{reached} of {len(rows)} rows are at or below the ratio to reach."
+    planned = sum(row["planning_ms"] < 1 for row in rows)
+    verdict = (
+        f"{reached} of {len(rows)} rows are at or below the ratio to reach; {planned} are planned "
+        "in less than a millisecond."
+    )
     return f"{table(header, lines)}\n\n{verdict}"
 
 

@@ -164,7 +164,7 @@ def point_data(sampler: Any, case: Any) -> Finding:
     several = (sampler.nfe_per_step or 2) > 1 or any(
         getattr(sampler, name, 0) for name in ("warmup_nfe", "memory")
     )
-    loss = getattr(sampler, "rounding", 1e-9) + 1e-15 * left * (1 + 10 * left * several)
+    loss = getattr(sampler, "rounding", 1e-9) + 2e-15 * left * (1 + 10 * left * several)
     means = agree("the mean", mean, "alpha_s x_0", b * x0[0], tol=loss, scale=size)
     if not means.ok:
         return means
