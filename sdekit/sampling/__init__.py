@@ -21,7 +21,8 @@ from sdekit.sampling.langevin import AnnealedLangevin, Langevin
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
-from sdekit.sampling.run import SampleResult, iterate, sample
+from sdekit.sampling.result import SampleResult
+from sdekit.sampling.run import iterate, sample
 
 __all__ = [
     "DDIM",
