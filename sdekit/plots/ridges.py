@@ -83,9 +83,7 @@ def ridges(
     return figure
 
 
-def histogram_ridges(
-    states: Any, *, title: str = "", first: str = "", last: str = "", bins: int = 81
-) -> Figure:
+def histogram_ridges(states: Any, *, title: str = "", first: str = "", last: str = "") -> Figure:
     """Samples on a line at several moments, one histogram below the other.
 
     Args:
@@ -93,11 +91,12 @@ def histogram_ridges(
         title: above the picture.
         first: a word beside the first histogram.
         last: a word beside the last one.
-        bins: how many.
     """
     x = array(states).reshape(len(states), -1)
-    low, high = np.quantile(x, [0.002, 0.998]) if x.size else (0.0, 1.0)
+    ends = np.quantile(x, [0.001, 0.999], axis=1) if x.size else np.array([[0.0], [1.0]])
+    low, high = float(ends.min()), float(ends.max())
     low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    bins = max(15, min(80, round(2.5 * x.shape[1] ** (1 / 3))))
     edges = np.linspace(low, high, bins + 1)
     heights = np.stack([np.histogram(row, edges)[0] for row in x]) / max(x.shape[1], 1)
     middle = 0.5 * (edges[1:] + edges[:-1])

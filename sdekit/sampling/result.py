@@ -152,9 +152,10 @@ class SampleResult:
         states = rows.transpose(0, 1)
         captions = [f"t = {time:.3g}" for time in t.tolist()]
         if states.ndim == 3 and states.shape[2] == 1:
-            return plots.histogram_ridges(states, title=title, first=captions[0],
-                                          last=captions[-1])  # fmt: skip
+            ends = {"first": f"t={t[0]:.2g}", "last": f"{t[-1]:.2g}"}
+            return plots.histogram_ridges(states, title=title, **ends)
         if states.ndim == 3:
+            captions[0] = f"{title}{', ' if title else ''}{captions[0]}"
             panels = [
                 plots.Panel(c, _array(x)[:, :2]) for c, x in zip(captions, states, strict=True)
             ]
