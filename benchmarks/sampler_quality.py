@@ -19,10 +19,10 @@ counted, stay within it.
 
 The data are Gaussians with the two spectra of the reference data gaussian_w2 (SDEKIT_REFERENCE;
 left out where that is absent), `power` (64 variances 4 / k^2) and `wide` (16 variances from 1e-3
-to 10, geometric), and the mixtures `tutorial` (0.2 and 0.8 at 3 and -3, deviation 1), `narrow` (0.3
-and 0.7 at -1 and 1, deviation 0.15) and `rare` (0.05, 0.55 and 0.4 at 2.5, 0 and -1.5, deviations
-0.1, 0.3 and 0.2). A stochastic method of another library has no law on mixtures that could be
-computed from outside, and a row says so.
+to 10, geometric), and the mixtures `tutorial` (0.2 and 0.8 at 3 and -3, deviation 1), `narrow`
+(0.3 and 0.7 at -1 and 1, deviation 0.15) and `rare` (0.05, 0.55 and 0.4 at 2.5, 0 and -1.5,
+deviations 0.1, 0.3 and 0.2). A stochastic method of another library has no law on mixtures that
+could be computed from outside, and a row says so.
 """
 
 from __future__ import annotations
