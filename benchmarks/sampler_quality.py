@@ -68,7 +68,7 @@ PLACES: dict[str, tuple[LinearSDE, str, bool]] = {
     "vp quadratic": (VP, "quadratic", True),
     "vp log_snr": (VP, "log_snr", True),
 }
-KERNELS = ("trailing", "quadratic", "vp quadratic")  # where stochastic laws of mixtures are made
+KERNELS = ("trailing", "vp quadratic")  # where stochastic laws of mixtures are made
 ENDS = {"linspace to 0": 0.0, "linspace to 1e-3": 1e-3}  # of azula's times
 
 
@@ -252,8 +252,8 @@ class Method:
                         yield Row(*about, law, w2, modes, note)
                 except NonFiniteError as error:
                     yield Row(*about, "all", math.inf, None, f"diverges: {error}"[:160])
-                except SdekitError as error:
-                    yield Row(*about, "all", None, None, str(error)[:160])
+                except (SdekitError, RuntimeError, ArithmeticError) as error:
+                    yield Row(*about, "all", None, None, str(error).partition(":")[0][:160])
 
     def on_gaussians(self, steps: int, laws: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Name, W2, None, "" of each spectrum; one run for all of them."""

@@ -44,7 +44,8 @@ _REFINED = (2, 1, 0.5, 0.25)  # of the gap between the images of neighbouring no
 _ERROR = 1e-6  # of the law's deviation: where two resolutions agree so far, the finer one stands
 _GAP = 0.002  # of the law's width: how far apart two neighbouring nodes may land
 _LEAST = 1e-13  # a mass that is not worth a node
-_ROUNDS = 60  # of halving: a node's neighbour is then an ulp away
+_PIECES = 8  # into which a cell is divided at a time, at most
+_ROUNDS = 60  # of dividing: a node's neighbour is then an ulp away
 
 
 def denoised_law(model: ExactScore, t: float) -> Law1D:
@@ -68,9 +69,9 @@ def _mapped(start: Law1D, of: Map, factor: float = 1) -> Law1D:
     gap = _GAP * factor * _width(y, start.distribution(x))
     for _ in range(_ROUNDS):
         cdf = start.distribution(x)
-        far = (np.abs(np.diff(y)) > gap) & (np.diff(cdf) > _LEAST)
-        middle = 0.5 * (x[:-1] + x[1:])[far]
-        middle = middle[(middle > x[:-1][far]) & (middle < x[1:][far])]
+        apart = np.abs(np.diff(y)) / gap
+        far = (apart > 1) & (np.diff(cdf) > _LEAST)
+        middle = _between(x[:-1][far], x[1:][far], apart[far])
         if not len(middle):
             break
         order = np.argsort(np.concatenate([x, middle]), kind="stable")
@@ -82,6 +83,17 @@ def _mapped(start: Law1D, of: Map, factor: float = 1) -> Law1D:
     pdf = start.density(x) / np.where(slope > 0, slope, np.inf)
     seen = start.density(x) > 1e-6 * start.pdf.max()
     return _tabulated(y, start.distribution(x), pdf, start.narrowest * float(slope[seen].min()))
+
+
+def _between(low: Array, high: Array, apart: Array) -> Array:
+    """Points that divide cells into as many pieces as their ends are gaps apart."""
+    pieces = np.clip(np.ceil(np.where(np.isfinite(apart), apart, 2)), 2, _PIECES).astype(int)
+    new = [
+        (low + (high - low) * k / pieces)[pieces > k] for k in range(1, int(pieces.max(initial=1)))
+    ]
+    bounds = [np.stack([low, high])[:, pieces > k] for k in range(1, len(new) + 1)]
+    kept = [x[(x > ends[0]) & (x < ends[1])] for x, ends in zip(new, bounds, strict=True)]
+    return np.unique(np.concatenate(kept)) if kept else low[:0]
 
 
 def mapped_law(f: Callable[[Tensor], Tensor], start: Target) -> Law1D:
@@ -105,15 +117,18 @@ def mapped_law(f: Callable[[Tensor], Tensor], start: Target) -> Law1D:
         >>> round(law.mean, 6), round(law.var, 4)
         (1.0, 9.0)
     """
+    known: dict[float, float] = {}
 
     def values(x: Array) -> Array:
         y = f(column(x)).detach()
         if tuple(y.shape) != (len(x), 1):
             raise ShapeError(f"f(x) must have shape {(len(x), 1)}, got {tuple(y.shape)}")
-        return y.to(torch.float64).reshape(-1).numpy()
+        found: Array = y.to(torch.float64).reshape(-1).numpy()
+        known.update(zip(x.tolist(), found.tolist(), strict=True))
+        return found
 
     def slopes(x: Array) -> Array:
-        return np.gradient(values(x), x)
+        return np.gradient(np.array([known[at] for at in x.tolist()]), x)
 
     table = Law1D.of(start)
     some = table.x[:: max(1, len(table.x) // 20)]
