@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import time
@@ -69,6 +70,7 @@ PLACES: dict[str, tuple[LinearSDE, str, bool]] = {
     "vp log_snr": (VP, "log_snr", True),
 }
 KERNELS = ("trailing", "vp quadratic")  # where stochastic laws of mixtures are made
+FEWEST = 4  # steps that no scheduler refuses for being few
 ENDS = {"linspace to 0": 0.0, "linspace to 1e-3": 1e-3}  # of azula's times
 
 
@@ -142,13 +144,13 @@ class Quick:
             self._at[key] = alpha, sigma, law
         return self._at[key]
 
-    def alpha(self, t: Any) -> Tensor:
+    def alpha(self, t: Tensor) -> Tensor:
         """Of the process."""
-        return self._made(t)[0]
+        return self.process.alpha(t) if t.numel() > 1 else self._made(t)[0].reshape(t.shape)
 
-    def sigma(self, t: Any) -> Tensor:
+    def sigma(self, t: Tensor) -> Tensor:
         """Of the process."""
-        return self._made(t)[1]
+        return self.process.sigma(t) if t.numel() > 1 else self._made(t)[1].reshape(t.shape)
 
     def __call__(self, x: Tensor, t: Any) -> Any:
         """An object with .eps and .x0."""
@@ -157,6 +159,12 @@ class Quick:
         score = law._score(x.double())
         a, s = float(alpha), float(sigma)
         return type("Seen", (), {"eps": -s * score, "x0": (x + s * s * score) / a})()
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of an error, without the object that it is about."""
+    text = str(error).partition("\n")[0].partition(": superposition")[0]
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 @dataclass(frozen=True)
@@ -218,32 +226,28 @@ class Method:
             run(torch.ones(1, 1, dtype=torch.float64))
         return int(count())
 
-    def steps(self, budget: int) -> tuple[int, int]:
-        """The most steps within a budget, and their calls; (0, 0) where none are."""
-        low, high = (0, 0), budget + 1
+    def steps(self, budget: int) -> tuple[int, int, str]:
+        """The most steps within a budget, their calls, and why there are none: (0, 0, why)."""
+        low, high, why = (0, 0), budget + 1, f"one step takes more than {budget} calls"
+        middle = budget  # most often a call a step
         while high - low[0] > 1:
-            middle = (low[0] + high) // 2
-            if low[0] == 0:  # most often a call a step
-                middle = budget if high == budget + 1 else middle
             try:
                 calls = self.calls(middle)
-            except (SdekitError, ValueError, IndexError):  # a scheduler refuses few steps
-                calls = 0 if middle < 4 else budget + 1
-            if calls and calls <= budget:
-                low = (middle, calls)
-            elif calls:
-                high = middle
+            except (SdekitError, ValueError, IndexError, RuntimeError) as error:
+                if middle >= FEWEST:  # not for want of steps
+                    return 0, 0, _short(error)
+                low, why = (middle, 0), _short(error)
             else:
-                break
-        return low
+                low, high = ((middle, calls), high) if calls <= budget else (low, middle)
+            middle = (low[0] + high) // 2
+        return (*low, "") if low[1] else (0, 0, why)
 
     def rows(self, budgets: Sequence[int], laws: Sequence[str]) -> Iterator[Row]:
         """All laws within all budgets."""
         for budget in budgets:
-            steps, calls = self.steps(budget)
+            steps, calls, why = self.steps(budget)
             if not steps:
-                note = f"no number of steps takes at most {budget} calls"
-                yield Row(self.side, self.label, self.place, budget, 0, "all", None, None, note)
+                yield Row(self.side, self.label, self.place, budget, 0, "all", None, None, why)
                 continue
             about = (self.side, self.label, self.place, budget, calls)
             for judge in (self.on_gaussians, self.on_mixtures):
@@ -251,9 +255,9 @@ class Method:
                     for law, w2, modes, note in judge(steps, laws):
                         yield Row(*about, law, w2, modes, note)
                 except NonFiniteError as error:
-                    yield Row(*about, "all", math.inf, None, f"diverges: {error}"[:160])
+                    yield Row(*about, "all", math.inf, None, f"diverges: {_short(error)}")
                 except (SdekitError, RuntimeError, ArithmeticError) as error:
-                    yield Row(*about, "all", None, None, str(error).partition(":")[0][:160])
+                    yield Row(*about, "all", None, None, _short(error))
 
     def on_gaussians(self, steps: int, laws: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Name, W2, None, "" of each spectrum; one run for all of them."""
@@ -344,6 +348,7 @@ def methods(quick: bool) -> list[Method]:
 def run(method: Method, budgets: Sequence[int], laws: Sequence[str]) -> list[Row]:
     """The rows of a method, in a process of their own."""
     torch.set_num_threads(1)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)  # it reports options it changes itself
     return list(method.rows(budgets, laws))
 
 

@@ -78,9 +78,10 @@ def test_their_known_errors(quality, monkeypatch, name, w2):
 def test_a_budget_is_used_and_kept(quality, name, place, budget):
     name = name or repr(make("sampler", "heun"))
     method = quality.Method("sdekit", name, place)
-    steps, calls = method.steps(budget)
+    steps, calls, why = method.steps(budget)
     if steps:
         assert calls == method.calls(steps) <= budget
+    assert bool(steps) != bool(why)
     assert method.calls(steps + 1) > budget
 
 
