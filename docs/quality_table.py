@@ -42,6 +42,8 @@ _DENOISED = "ours keeps one call of the budget for the noiseless step to x_0, th
 REASONS = {
     "ddim": "where 1000 is no multiple of the steps, its steps end at t - 1000 // n and not at "
     "the next of its own times",
+    "ddpm-large": "it adds the noise of its last step, which lands on the data; ours adds none "
+    "where the variance is 0",
     "heun": "its last step goes to sigma = 0 from the least sigma above, by Euler, in sigma / "
     "alpha, and so does ours; its times are rounded to nodes and interpolated otherwise",
     "azula-ddim": _DENOISED,
