@@ -44,8 +44,6 @@ REASONS = {
     "the next of its own times",
     "ddpm-large": "it adds the noise of its last step, which lands on the data; ours adds none "
     "where the variance is 0",
-    "heun": "its last step goes to sigma = 0 from the least sigma above, by Euler, in sigma / "
-    "alpha, and so does ours; its times are rounded to nodes and interpolated otherwise",
     "azula-ddim": _DENOISED,
     "azula-heun": _DENOISED,
     "azula-ddpm": _DENOISED,
