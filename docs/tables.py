@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sdekit import catalogue
-from sdekit.cli.listing import claims
+from sdekit.cli.listing import claims, measured
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
@@ -82,8 +82,11 @@ def samplers() -> str:
     """Every sampler and what it claims with its defaults."""
     rows = []
     for name, entry in own("sampler").items():
-        rows.append([_spelt(name), entry.doc, *sampler_claims(entry.make()), _source(entry)])
-    header = ["name", "what it is", "order", "calls a step", "noise", "source"]
+        made = entry.make()
+        order, calls, noise = sampler_claims(made)
+        facts = [order, measured(made), calls, noise]
+        rows.append([_spelt(name), entry.doc, *facts, _source(entry)])
+    header = ["name", "what it is", "order", "measured", "calls a step", "noise", "source"]
     return table(header, rows)
 
 

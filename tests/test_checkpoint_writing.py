@@ -168,12 +168,12 @@ def leftover(folder, host, pid):
 
 
 def test_leftovers_of_the_dead_are_removed_and_of_the_living_kept(tmp_path):
-    from sdekit.training.files import _host
+    from sdekit._files import host
 
     dead = subprocess.Popen(["true"])
     dead.wait()
-    gone = leftover(tmp_path, _host(), dead.pid)
-    living = leftover(tmp_path, _host(), os.getppid())
+    gone = leftover(tmp_path, host(), dead.pid)
+    living = leftover(tmp_path, host(), os.getppid())
     elsewhere = leftover(tmp_path, "another-host", dead.pid)
     other = tmp_path / ".notes.sdekit-tmp"
     other.write_text("mine")

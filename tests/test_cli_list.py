@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import dataclass
 
 import pytest
 
 from sdekit import catalogue
 from sdekit._catalogue import KINDS, make, register
 from sdekit.cli import main
+from sdekit.cli.listing import ORDERS, measured
 from sdekit.cli.terminal import Terminal
+from sdekit.sampling import DDIM
 
 
 def listed(capsys, *words):
@@ -51,24 +55,46 @@ def test_what_is_listed_is_the_spelling_of_the_default(kind, capsys):
         assert repr(make(kind, repr(entry.make()))) == repr(entry.make())
 
 
-def test_samplers_show_what_they_declare(capsys):
+def test_samplers_show_what_they_declare_and_what_was_measured(capsys):
     flat = unwrapped(listed(capsys, "samplers"))
     for entry in catalogue("sampler").values():
         made = entry.make()
-        needs = ",".join(sorted(made.needs)) or "nothing"
-        order = "none" if made.order is None else made.order
-        if "adaptive" in made.needs:  # neither is fixed
-            assert f"Orderadaptive;adaptivecallsastep;needs{needs[9:]}." in flat
-            continue
+        noise = "stochastic" if "noise" in made.needs else "deterministic"
+        order = "none" if made.weak_order is None else made.weak_order
         calls = "1callastep" if made.nfe_per_step == 1 else f"{made.nfe_per_step}callsastep"
-        assert f"Order{order};{calls};needs{needs}." in flat
+        if "adaptive" in made.needs:  # neither is fixed
+            order, calls = "adaptive", "adaptivecallsastep"
+        found = measured(made)
+        known = "" if found == "-" else f"declared,{found}measured"
+        assert f"Order{order}{known};{calls};{noise};SDEs:all." in flat
+
+
+def test_the_measured_order_is_the_smallest_of_all_sdes():
+    heun = make("sampler", "heun")
+    orders = json.loads(ORDERS.read_text())["orders"][repr(heun)]
+    assert measured(heun) == f"{min(o['weak'] for o in orders.values()):.2f}"
+    assert measured(make("sampler", "langevin")) == "-"  # declares none
+    assert measured(make("sampler", "probability_flow")) == "-"  # takes its own steps
+
+
+def test_a_sampler_for_some_sdes_names_them(capsys, scratch_catalogue):
+    @register("sampler", "for_ve", paper="none")
+    @dataclass(frozen=True, kw_only=True)
+    class ForVE(DDIM):
+        """A sampler that only serves VE."""
+
+        needs = frozenset({"linear", "ve"})
+
+    text = unwrapped(listed(capsys, "samplers"))
+    entry = text[text.index("for_ve(") :]
+    assert "Order1;1callastep;deterministic;SDEs:ve,edm." in entry[: entry.index("]")]
 
 
 def test_on_a_wide_terminal_the_table_says_the_same(capsys, monkeypatch):
     monkeypatch.setattr(Terminal, "tables", True)
     monkeypatch.setenv("COLUMNS", "200")
     text = listed(capsys, "samplers")
-    for heading in ("name", "what", "order", "calls", "needs", "paper"):
+    for heading in ("name", "what", "order", "measured", "calls", "noise", "SDEs", "paper"):
         assert heading in text
     assert all(name in text for name in catalogue("sampler"))
 

@@ -70,9 +70,9 @@ def claim_file(out: Path, suffix: str, *, overwrite: bool) -> Path:
 
 def write(path: Path, data: bytes) -> None:
     """Replace a file, all or nothing."""
-    from sdekit.training import files
+    from sdekit import _files
 
-    files.write(path, data)
+    _files.write(path, data)
 
 
 def as_json(content: Any) -> bytes:

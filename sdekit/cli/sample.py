@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from sdekit.cli.checkpoints import loaded, shape_of, trained_on
-from sdekit.cli.folders import claim_file, write
+from sdekit.cli.folders import claim_file
 from sdekit.cli.options import Common, Int, MaybeInt
 from sdekit.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -31,8 +28,9 @@ _MODES = 12  # more modes than this are counted, not listed
 class Sample(Common):
     """Draw samples from a checkpoint, with any sampler and any number of steps.
 
-    Writes FILE.npz (x, the times t, nfe, and meta, a JSON text) and a picture, FILE.png. Where the
-    model was trained on a mixture it prints the weight of every mode with its standard error.
+    Writes FILE.npz (x, the times t, nfe, seconds, and meta, a JSON text) and a picture, FILE.png.
+    Where the model was trained on a mixture it prints the weight of every mode with its standard
+    error.
 
     Examples:
       sdekit sample runs/vp --out vp.npz
@@ -106,9 +104,10 @@ def run(options: Sample, terminal: Terminal) -> int:
     modes = _report_modes(terminal, target, x)
     if modes:
         meta["modes"] = modes
-    write(out, _archive(x, result.grid, result.nfe, meta))
+    result.save(out, meta=meta, overwrite=True)  # claimed above
     picture = out.with_suffix(".png")
-    write(picture, _picture(x, target, f"{options.sampler}, {len(result.grid) - 1} steps"))
+    title = f"{options.sampler}, {len(result.grid) - 1} steps"
+    result.plot(picture, density=_density(target), title=title, overwrite=True)
     terminal.say(f"wrote {out} and {picture}")
     return 0
 
@@ -135,33 +134,6 @@ def _report_modes(terminal: Terminal, target: Any, x: Tensor) -> list[dict[str, 
     if len(modes) > _MODES:
         terminal.say(f"and {len(modes) - _MODES} modes more: they are in the file's meta")
     return modes
-
-
-def _archive(x: Tensor, grid: Tensor, nfe: int, meta: dict[str, Any]) -> bytes:
-    import numpy as np
-
-    buffer = io.BytesIO()
-    text = json.dumps(meta, allow_nan=False)
-    np.savez(buffer, x=x.numpy(), t=grid.numpy(), nfe=np.array(nfe), meta=np.array(text))
-    return buffer.getvalue()
-
-
-def _picture(x: Tensor, target: Any, title: str) -> bytes:
-    """A histogram of numbers, a scatter of the plane (the first two of more), or images."""
-    from sdekit import plots
-
-    figure: Figure
-    if x.ndim == 2 and x.shape[1] == 1:
-        figure = plots.histogram(x, title=title)
-    elif x.ndim == 2:
-        density = _density(target) if x.shape[1] == 2 else None
-        more = f", 2 of {x.shape[1]} dimensions" if x.shape[1] > 2 else ""
-        figure = plots.scatter(x[:, :2], density=density, title=title + more)
-    elif x.ndim in (3, 4):
-        figure = plots.image_grid(x[:64], title=title)
-    else:
-        figure = plots.histogram(x, title=title)
-    return plots.png(figure)
 
 
 def _density(target: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from sdekit.exact.affine import AffineMap, affine_map, output_law
 from sdekit.exact.attribution import ErrorBudget, attribute_error
-from sdekit.exact.densities import output_law_1d
+from sdekit.exact.densities import mapped_law, output_law_1d
 from sdekit.exact.diagnosis import Diagnosis, diagnose
 from sdekit.exact.distances import (
     Comparison,
@@ -38,6 +38,7 @@ __all__ = [
     "diagnose",
     "fit_slope",
     "kl_divergence",
+    "mapped_law",
     "optimal_grid",
     "output_law",
     "output_law_1d",

@@ -16,7 +16,7 @@ flow as the monotone map of quantiles).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sdekit._check import choice
-from sdekit.errors import NonFiniteError, NotAffine
+from sdekit.errors import NonFiniteError, NotAffine, ShapeError
 from sdekit.exact.affine import as_gaussian, denoised_gaussian, output_law
 from sdekit.exact.collinear import Line, line_of, split
 from sdekit.exact.kernels import Map, pushed
@@ -37,14 +37,15 @@ from sdekit.sampling.grid import Grid
 from sdekit.sampling.setup import evaluating, starting_law
 from sdekit.targets import GaussianMixture, Target
 
-__all__ = ["denoised_law", "output_law_1d"]
+__all__ = ["denoised_law", "mapped_law", "output_law_1d"]
 
 _SPACINGS = (0.8, 0.65, 0.5, 0.35, 0.25, 0.18)  # of the narrowest kernel
 _REFINED = (2, 1, 0.5, 0.25)  # of the gap between the images of neighbouring nodes
 _ERROR = 1e-6  # of the law's deviation: where two resolutions agree so far, the finer one stands
 _GAP = 0.002  # of the law's width: how far apart two neighbouring nodes may land
 _LEAST = 1e-13  # a mass that is not worth a node
-_ROUNDS = 60  # of halving: a node's neighbour is then an ulp away
+_PIECES = 8  # into which a cell is divided at a time, at most
+_ROUNDS = 60  # of dividing: a node's neighbour is then an ulp away
 
 
 def denoised_law(model: ExactScore, t: float) -> Law1D:
@@ -68,9 +69,9 @@ def _mapped(start: Law1D, of: Map, factor: float = 1) -> Law1D:
     gap = _GAP * factor * _width(y, start.distribution(x))
     for _ in range(_ROUNDS):
         cdf = start.distribution(x)
-        far = (np.abs(np.diff(y)) > gap) & (np.diff(cdf) > _LEAST)
-        middle = 0.5 * (x[:-1] + x[1:])[far]
-        middle = middle[(middle > x[:-1][far]) & (middle < x[1:][far])]
+        apart = np.abs(np.diff(y)) / gap
+        far = (apart > 1) & (np.diff(cdf) > _LEAST)
+        middle = _between(x[:-1][far], x[1:][far], apart[far])
         if not len(middle):
             break
         order = np.argsort(np.concatenate([x, middle]), kind="stable")
@@ -82,6 +83,60 @@ def _mapped(start: Law1D, of: Map, factor: float = 1) -> Law1D:
     pdf = start.density(x) / np.where(slope > 0, slope, np.inf)
     seen = start.density(x) > 1e-6 * start.pdf.max()
     return _tabulated(y, start.distribution(x), pdf, start.narrowest * float(slope[seen].min()))
+
+
+def _between(low: Array, high: Array, apart: Array) -> Array:
+    """Points that divide cells into as many pieces as their ends are gaps apart."""
+    pieces = np.clip(np.ceil(np.where(np.isfinite(apart), apart, 2)), 2, _PIECES).astype(int)
+    new = [
+        (low + (high - low) * k / pieces)[pieces > k] for k in range(1, int(pieces.max(initial=1)))
+    ]
+    bounds = [np.stack([low, high])[:, pieces > k] for k in range(1, len(new) + 1)]
+    kept = [x[(x > ends[0]) & (x < ends[1])] for x, ends in zip(new, bounds, strict=True)]
+    return np.unique(np.concatenate(kept)) if kept else low[:0]
+
+
+def mapped_law(f: Callable[[Tensor], Tensor], start: Target) -> Law1D:
+    """The law of f(x) for x of a law on the line, where f is anybody's deterministic map.
+
+    The counterpart of `probe_callable` for mixtures: another library's sampler is such a map of
+    its x_T, eq. (1). f is called on a few thousand points and again where neighbours land apart.
+
+    Args:
+        f: x_T [(n, 1)], float64 -> samples [(n, 1)], for any n, each row by itself.
+        start: the law of x_T, a Gaussian or a mixture in one dimension.
+
+    Raises:
+        NotAffine: two calls of f on the same points differ: it draws noise.
+        NonFiniteError: f returns NaN or infinity.
+        ShapeError: f returns another shape.
+
+    Example:
+        >>> from sdekit import Gaussian
+        >>> law = mapped_law(lambda x: 3 * x + 1, Gaussian([0.0], 1.0))
+        >>> round(law.mean, 6), round(law.var, 4)
+        (1.0, 9.0)
+    """
+    known: dict[float, float] = {}
+
+    def values(x: Array) -> Array:
+        y = f(column(x)).detach()
+        if tuple(y.shape) != (len(x), 1):
+            raise ShapeError(f"f(x) must have shape {(len(x), 1)}, got {tuple(y.shape)}")
+        found: Array = y.to(torch.float64).reshape(-1).numpy()
+        known.update(zip(x.tolist(), found.tolist(), strict=True))
+        return found
+
+    def slopes(x: Array) -> Array:
+        return np.gradient(np.array([known[at] for at in x.tolist()]), x)
+
+    table = Law1D.of(start)
+    some = table.x[:: max(1, len(table.x) // 20)]
+    if not np.array_equal(values(some), values(some), equal_nan=True):
+        raise NotAffine(
+            "f returns two values for the same x_T: a law on the line needs a map without noise"
+        )
+    return _mapped(table, Map(values, slopes))
 
 
 def _width(y: Array, cdf: Array) -> float:

@@ -6,6 +6,7 @@ from sdekit.model.networks import MLP
 from sdekit.model.parametrization import Parametrization, convert
 from sdekit.model.prediction import Prediction, Predictor
 from sdekit.model.score_model import TIME_INPUTS, ScoreModel
+from sdekit.model.thresholding import Thresholded
 
 __all__ = [
     "MLP",
@@ -16,5 +17,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "ScoreModel",
+    "Thresholded",
     "convert",
 ]

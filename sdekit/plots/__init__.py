@@ -12,7 +12,7 @@ Reference: Okabe and Ito 2008, Color Universal Design, https://jfly.uni-koeln.de
 
 from __future__ import annotations
 
-from sdekit.plots.animation import animate_samples
+from sdekit.plots.animation import animate_figures, animate_samples
 from sdekit.plots.bars import Bar, Part, waterfall, weight_bars
 from sdekit.plots.base import png
 from sdekit.plots.points import (
@@ -22,10 +22,11 @@ from sdekit.plots.points import (
     forward_strip,
     histogram,
     image_grid,
+    samples,
     scatter,
     trajectories,
 )
-from sdekit.plots.ridges import Ridge, ridges
+from sdekit.plots.ridges import Ridge, histogram_ridges, ridges
 from sdekit.plots.tracks import Track, tracks
 
 __all__ = [
@@ -35,13 +36,16 @@ __all__ = [
     "Part",
     "Ridge",
     "Track",
+    "animate_figures",
     "animate_samples",
     "density_contours_with_samples",
     "forward_strip",
     "histogram",
+    "histogram_ridges",
     "image_grid",
     "png",
     "ridges",
+    "samples",
     "scatter",
     "tracks",
     "trajectories",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdekit.plots.base import INK, Density, array, contours, dots, plane, sheet, style
 
-__all__ = ["animate_samples"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+__all__ = ["animate_figures", "animate_samples"]
 
 
 def animate_samples(
@@ -33,7 +37,7 @@ def animate_samples(
         milliseconds: how long a frame is shown.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
+    from PIL.Image import fromarray
 
     x = array(frames)
     figure = sheet(4.2, width=4.0)
@@ -60,14 +64,40 @@ def animate_samples(
         caption.set_text(text)
         ax.draw_artist(moving)
         figure.draw_artist(caption)
-        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+        images.append(fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    return _gif(images, milliseconds)
+
+
+def animate_figures(figures: Iterable[Figure], *, milliseconds: int = 90) -> bytes:
+    """Pictures one after the other as the bytes of a GIF that repeats, as `animate_samples`.
+
+    Args:
+        figures: of one size; each is drawn before the next one is asked for.
+        milliseconds: how long a frame is shown.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL.Image import fromarray
+
+    images = []
+    for figure in figures:
+        canvas = FigureCanvasAgg(figure)
+        figure.set_dpi(100)
+        canvas.draw()
+        images.append(fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    return _gif(images, milliseconds)
+
+
+def _gif(images: Sequence[Image], milliseconds: int) -> bytes:
+    """Frames as a GIF that stays two seconds on the last one."""
+    from PIL.Image import Dither
+
     palette = images[len(images) // 2].quantize(64)
     entries = palette.getpalette() or []  # the background is white, not nearly
     palette.putpalette([255 if level > 248 else level for level in entries])
-    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    frames = [image.quantize(palette=palette, dither=Dither.NONE) for image in images]
     buffer = io.BytesIO()
-    images[0].save(
-        buffer, format="GIF", save_all=True, append_images=images[1:], loop=0, optimize=False,
-        duration=[milliseconds] * (len(images) - 1) + [2000],
+    frames[0].save(
+        buffer, format="GIF", save_all=True, append_images=frames[1:], loop=0, optimize=False,
+        duration=[milliseconds] * (len(frames) - 1) + [2000],
     )  # fmt: skip
     return buffer.getvalue()

@@ -33,6 +33,7 @@ __all__ = [
     "forward_strip",
     "histogram",
     "image_grid",
+    "samples",
     "scatter",
     "trajectories",
 ]
@@ -99,15 +100,56 @@ def scatter(
     return figure
 
 
-def histogram(values: Any, *, title: str = "", axis: str = "x") -> Figure:
-    """The distribution of numbers [(n,)]."""
+def samples(x: Any, *, density: Density | None = None, title: str = "") -> Figure:
+    """Samples of any shape: a histogram of numbers, a scatter of the plane, or images.
+
+    Args:
+        x: vectors [(n, d)], of which the first two dimensions are drawn, the first 64 of images
+            [(n, h, w), (n, 1, h, w) or (n, 3, h, w)], or numbers of any other shape.
+        density: a function from points [(m, d)] to densities [(m,)], drawn for d = 1 and 2.
+        title: above the picture.
+    """
+    x = array(x)
+    if x.ndim == 2 and x.shape[1] > 1:
+        more = f", 2 of {x.shape[1]} dimensions" if x.shape[1] > 2 else ""
+        below = density if x.shape[1] == 2 else None
+        return scatter(x[:, :2], density=below, title=title + more)
+    if x.ndim == 3 or (x.ndim == 4 and x.shape[1] in (1, 3)):
+        return image_grid(x[:64], title=title)
+    return histogram(x, density=density if x.shape[1:] == (1,) else None, title=title)
+
+
+def histogram(
+    values: Any,
+    *,
+    density: Density | None = None,
+    title: str = "",
+    axis: str = "x",
+    span: float | None = None,
+) -> Figure:
+    """The distribution of numbers [(n,)].
+
+    Args:
+        values: the numbers, of any shape.
+        density: a function from points [(m, 1)] to densities [(m,)], drawn as a curve.
+        title: above the picture.
+        axis: the name of the numbers.
+        span: the axis runs from -span to span; by default it holds all but the outermost numbers.
+    """
     x = array(values).reshape(-1)
     figure = sheet(3.2)
     ax = figure.add_axes((0.13, 0.16, 0.83, 0.72))
     low, high = np.quantile(x, [0.001, 0.999]) if len(x) else (0.0, 1.0)
+    low, high = (low, high) if span is None else (-span, span)
     low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
     bins = max(10, min(120, round(2 * len(x) ** (1 / 3))))
-    ax.hist(x, bins=bins, range=(low, high), density=True, color=BLUE, alpha=0.85)
+    inside = bool(((x >= low) & (x <= high)).any())  # else no bar has a height
+    ax.hist(x, bins=bins, range=(low, high), density=inside, color=BLUE, alpha=0.85)
+    if density is not None:
+        at = np.linspace(low, high, 401)
+        ax.plot(at, array(density(at[:, None])), color=INK, linewidth=1.2)
+    if span is not None:
+        ax.set_xlim(low, high)
     style(ax, title=title, labels=(axis, "density"))
     return figure
 

@@ -12,7 +12,7 @@ from sdekit.plots.base import BLUE, INK, MUTED, ORANGE, array, sheet, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Ridge", "ridges"]
+__all__ = ["Ridge", "histogram_ridges", "ridges"]
 
 _STEP = 0.13  # inches between two curves
 _TALL = 0.55  # inches of the highest one
@@ -81,3 +81,23 @@ def ridges(
                     ha="right", va="bottom", fontsize=8.5, color=INK if word else MUTED,
                 )  # fmt: skip
     return figure
+
+
+def histogram_ridges(states: Any, *, title: str = "", first: str = "", last: str = "") -> Figure:
+    """Samples on a line at several moments, one histogram below the other.
+
+    Args:
+        states: the numbers at each moment [(m, n, 1)].
+        title: above the picture.
+        first: a word beside the first histogram.
+        last: a word beside the last one.
+    """
+    x = array(states).reshape(len(states), -1)
+    ends = np.quantile(x, [0.001, 0.999], axis=1) if x.size else np.array([[0.0], [1.0]])
+    low, high = float(ends.min()), float(ends.max())
+    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    bins = max(15, min(80, round(2.5 * x.shape[1] ** (1 / 3))))
+    edges = np.linspace(low, high, bins + 1)
+    heights = np.stack([np.histogram(row, edges)[0] for row in x]) / max(x.shape[1], 1)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    return ridges([Ridge(title, middle, heights / (edges[1] - edges[0]))], first=first, last=last)

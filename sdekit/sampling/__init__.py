@@ -30,7 +30,8 @@ from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
 from sdekit.sampling.projected import Projected
-from sdekit.sampling.run import SampleResult, iterate, sample
+from sdekit.sampling.result import SampleResult
+from sdekit.sampling.run import iterate, sample
 from sdekit.sampling.runge_kutta import RK4, Midpoint
 from sdekit.sampling.unipc import SASolver, UniPC
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from sdekit.sampling.base import LARGE, CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
 from sdekit.sampling.noise import KeyedNoise, Noise, checked, from_sample, seed_from
 from sdekit.sampling.plan import plan_for
+from sdekit.sampling.result import SampleResult
 from sdekit.sampling.setup import (
     checked_shape,
     conditions,
@@ -42,27 +42,6 @@ from sdekit.targets import Target
 __all__ = ["SampleResult", "iterate", "sample"]
 
 _WATCH = 32  # rows between two looks at the state: a look costs about as much as a step
-
-
-@dataclass(frozen=True, eq=False)
-class SampleResult:
-    """What a run returned.
-
-    Attributes:
-        x: the samples [(n, *dims)].
-        nfe: the network calls that each sample took, counted.
-        trajectory: the kept states [(m, n, *dims)] from noise to data, or None.
-        trajectory_t: their times [(m,)], or None.
-        grid: the times that the run visited [(K + 1,)], float64.
-        seconds: wall time.
-    """
-
-    x: Tensor
-    nfe: int
-    grid: Tensor
-    seconds: float
-    trajectory: Tensor | None = field(default=None, repr=False)
-    trajectory_t: Tensor | None = field(default=None, repr=False)
 
 
 def iterate(
@@ -156,7 +135,8 @@ def sample(
         max_nfe: the most network calls a sample may take.
         on_nonfinite: "raise", or "return" the samples as they are.
         progress: show a progress bar.
-        callback: called with every `Frame`; a true result stops the run there.
+        callback: called with every `Frame`; a true result stops the run there, and the result
+            says so (`stopped_at`). Chunks run one after the other, and each is stopped by itself.
         keep: states to keep: None, "all", or how many, evenly spaced, first and last included.
 
     Returns:
@@ -219,25 +199,41 @@ def sample(
             states = None if trajectory is None else trajectory[:, low:high]
             parts.append(run.chunk(counted, begin, source, states, tick))
     if not parts:
-        parts = [_Part(torch.empty(shape, dtype=dtype, device=device), 0, len(run.kept))]
-    reached = min(part.kept for part in parts)
-    visited = [float(run.plan.grid[k]) for k in sorted(run.kept)[:reached]]
+        empty = torch.empty(shape, dtype=dtype, device=device)
+        parts = [_Part(empty, 0, run.rows, None, tuple(sorted(run.kept)))]
+    visited = run.plan.grid[: max(part.rows for part in parts) + 1]
+    common = parts[0].kept  # where chunks stopped apart, the states that all of them have
+    for part in parts[1:]:
+        common = tuple(a for a, b in zip(common, part.kept, strict=False) if a == b)
+    kept = torch.tensor(common, dtype=torch.int64)
     return SampleResult(
         x=parts[0].x if len(parts) == 1 else torch.cat([part.x for part in parts]),
         nfe=max(part.nfe for part in parts),
-        grid=run.plan.grid.clone(),  # the plan itself is cached
+        grid=visited.clone(),  # the plan itself is cached
         seconds=time.perf_counter() - started,
-        trajectory=None if trajectory is None else trajectory[:reached],
-        trajectory_t=None if trajectory is None else torch.tensor(visited, dtype=torch.float64),
+        trajectory=None if trajectory is None else trajectory[: len(kept)],
+        trajectory_t=None if trajectory is None else run.plan.grid[kept],
+        trajectory_step=None if trajectory is None else kept,
+        stopped_at=max((p.stopped_at for p in parts if p.stopped_at is not None), default=None),
     )
 
 
 class _Part(NamedTuple):
-    """What a chunk returned: its samples, the calls it took, the states it kept."""
+    """What a chunk returned.
+
+    Attributes:
+        x: its samples.
+        nfe: the calls it took.
+        rows: how many rows it went.
+        stopped_at: the time where the callback stopped it before its end, or None.
+        kept: the rows of the states that it kept.
+    """
 
     x: Tensor
     nfe: int
-    kept: int
+    rows: int
+    stopped_at: float | None
+    kept: tuple[int, ...]
 
 
 class _Run:
@@ -281,7 +277,7 @@ class _Run:
         large = x.numel() >= LARGE and x.device.type == "cpu"
         every = 1 if at is None or large else _WATCH
         watched = self.on_nonfinite == "raise"
-        kept = 0
+        kept: list[int] = []
         good: Frame | None = None
         frame: Frame | None = None
         mark = 0
@@ -293,10 +289,10 @@ class _Run:
         del x  # the loop forgets the start too: it is as large as a state
         for frame in frames:
             k = frame.step
-            if states is not None and k in self.kept:
-                states[kept] = frame.x
-                kept += 1
             stop = self.callback is not None and self.callback(frame)
+            if states is not None and (k in self.kept or stop):
+                states[len(kept)] = frame.x
+                kept.append(k)
             if watched and (k % every == 0 or k == self.rows or stop):
                 if _looks_bad(frame.x):
                     self._locate(model, good or frame, frame, at and at(mark))
@@ -312,7 +308,8 @@ class _Run:
             out = model(out, frame.t).x0
             if watched:
                 finite("the denoised samples", out)
-        return _Part(out, model.nfe, kept)
+        stopped_at = frame.t if frame.step < self.rows else None
+        return _Part(out, model.nfe, frame.step, stopped_at, tuple(kept))
 
     def _locate(self, model: CountedModel, good: Frame, bad: Frame, noise: Noise | None) -> None:
         """Repeat the rows after the last good frame and raise at the first bad state."""
