@@ -83,6 +83,7 @@ class Outcome:
             None where the case is not reproduced, or is outside of the comparison.
         levels: the largest relative error of a stored noise level or time; None: none is stored.
         note: a difference that was built in, or why there is no error.
+        adapted: whether a formula of the source was put in place of sdekit's, as the note says.
         outside: whether the case holds nothing that a sampler could reproduce.
     """
 
@@ -90,6 +91,7 @@ class Outcome:
     error: float | None = None
     levels: float | None = None
     note: str = ""
+    adapted: bool = False
     outside: bool = False
 
 
