@@ -4,6 +4,7 @@ from sdekit.sampling.adams import DEIS, IPNDM, LMS
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.brownian import Brownian
+from sdekit.sampling.composed import Churned, Renoised, Restart
 from sdekit.sampling.ddim import DDIM
 from sdekit.sampling.dpm import DPMSolver, DPMSolverPP, DPMSolverPP3M, SDEDPMSolverPP
 from sdekit.sampling.er_sde import ERSDE
@@ -38,6 +39,7 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "Brownian",
+    "Churned",
     "Corrector",
     "CountedModel",
     "DDPMLeading",
@@ -61,6 +63,8 @@ __all__ = [
     "PredictorCorrector",
     "ProbabilityFlow",
     "Quadratic",
+    "Renoised",
+    "Restart",
     "ReverseDiffusion",
     "SASolver",
     "SDEDPMSolverPP",

@@ -223,6 +223,12 @@ class IPNDM(Multistep):
         """At most 2: nodes are where only an even grid has them."""
         return min(self.order, 2)
 
+    @property
+    def warmup_nfe(self) -> int:
+        """Of rows of two or four calls."""
+        pseudo = 3 * (self.order - 1)
+        return pseudo if self.warmup == "runge_kutta" else super().warmup_nfe
+
     def what(self, t: Tensor) -> Mix:
         """The noise."""
         return Mix(t, eps=1.0)

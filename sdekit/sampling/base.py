@@ -159,6 +159,8 @@ class Sampler(Checked, ABC):
         weak_order: of convergence in distribution, as claimed: `order`, but for a method that
             converges otherwise than its name states.
         nfe_per_step: model calls a row (the last row may take fewer).
+        warmup_nfe: calls that the first rows of a run may make beyond those.
+        memory: the earlier rows whose predictions a row uses.
         needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
         exact_on: data on which the law is right at any number of steps: "point", a single point.
     """
@@ -174,6 +176,14 @@ class Sampler(Checked, ABC):
             """Model calls a row."""
 
         @property
+        def warmup_nfe(self) -> int:
+            """Calls of the first rows beyond those."""
+
+        @property
+        def memory(self) -> int:
+            """The earlier rows whose predictions a row uses."""
+
+        @property
         def needs(self) -> frozenset[str]:
             """Requirements on the SDE and the run."""
 
@@ -183,6 +193,8 @@ class Sampler(Checked, ABC):
     else:
         order = 1
         nfe_per_step = 1
+        warmup_nfe = 0
+        memory = 0
         needs = frozenset({"linear"})
         exact_on: frozenset[str] = frozenset()
 

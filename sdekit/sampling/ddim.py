@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
@@ -61,7 +62,7 @@ class DDIM(OneKick):
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Eq. (1)."""
         t, s = self.times(sde, grid)
-        fresh = self.eta**2 * sde.posterior(s, t).var
+        fresh = self.eta**2 * sde.posterior(s, t).var if self.eta else torch.zeros_like(t)
         mean = Mix(t, x0=sde.alpha(s), eps=(sde.var(s) - fresh).clamp_min(0).sqrt())
         return {"mean": mean, "std": fresh.sqrt()}
 

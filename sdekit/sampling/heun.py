@@ -15,7 +15,6 @@ Reference: Karras et al., arXiv:2206.00364, algorithms 1 and 2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +22,18 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import number
-from sdekit.errors import ConfigError
-from sdekit.sampling.base import CountedModel, Sampler, kick
+from sdekit.sampling.base import CountedModel, kick
+from sdekit.sampling.churn import Churning, level_of
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Heun"]
 
-_LARGEST_GAMMA = (
-    math.sqrt(2) - 1
-)  # arXiv:2206.00364, algorithm 2: never more than doubles the variance
-
 
 @register("sampler", "heun", paper="arXiv:2206.00364, algorithm 2")
 @dataclass(frozen=True, kw_only=True)
-class Heun(Sampler):
+class Heun(Churning):
     """EDM's second-order sampler, eqs. (1) to (3).
 
     Args:
@@ -63,18 +57,7 @@ class Heun(Sampler):
         36
     """
 
-    churn: float = 0.0
-    churn_min: float = 0.0
-    churn_max: float | None = None
-    noise_scale: float = 1.0
     nfe_per_step = 2
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        for name in ("churn", "churn_min", "noise_scale"):
-            self._set(**{name: number(name, getattr(self, name), ge=0)})
-        if self.churn_max is not None:
-            self._set(churn_max=number("churn_max", self.churn_max, ge=self.churn_min))
 
     @property
     def order(self) -> int | None:
@@ -89,10 +72,10 @@ class Heun(Sampler):
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Eqs. (1) to (3), multiplied by alpha at the time of their left side."""
         t, s = self.times(sde, grid)
-        high, lift, fresh = self._churned(sde, t)
+        high, lift, fresh = self.raised(sde, t)
         long = sde.reaching(float(high.max()))
         ratio = long.alpha(s) / long.alpha(high)
-        step = long.alpha(s) * (_level(long, s) - _level(long, high))
+        step = long.alpha(s) * (level_of(long, s) - level_of(long, high))
         last = long.var(s) == 0
         # the second call of a last row is never made: its column holds any time that has a model
         second = torch.where(last, high, s)
@@ -105,25 +88,6 @@ class Heun(Sampler):
             "rest": Mix(second, eps=torch.where(last, 0.0, 0.5 * step)),
             "last": last.to(torch.float64),
         }
-
-    def _churned(self, sde: LinearSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The times of eq. (1), and what multiplies x and z to get there."""
-        if not self.churn:
-            return t, torch.ones_like(t), torch.zeros_like(t)
-        if "ddpm" in sde.kinds:
-            raise ConfigError(
-                "churn needs times between the nodes of a chain; use churn=0 on a DDPM"
-            )
-        level = _level(sde, t)
-        ceiling = math.inf if self.churn_max is None else self.churn_max
-        inside = (level >= self.churn_min) & (level <= ceiling)
-        gamma = inside.to(torch.float64) * min(self.churn / len(t), _LARGEST_GAMMA)
-        raised = level * (1 + gamma)
-        reach = sde if not bool(raised[0] > level[0]) else _longer(sde, float(raised.max()))
-        high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
-        lift = reach.alpha(high) / reach.alpha(t)
-        fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
-        return high, lift, fresh
 
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
@@ -141,16 +105,3 @@ class Heun(Sampler):
     def examples(cls) -> list[Heun]:
         """Deterministic and churned."""
         return [cls(), cls(churn=5.0, churn_min=0.05, churn_max=5.0, noise_scale=1.003)]
-
-
-def _level(sde: LinearSDE, t: Tensor) -> Tensor:
-    """sigma / alpha."""
-    return sde.sigma(t) / sde.alpha(t)
-
-
-def _longer(sde: LinearSDE, level: float) -> LinearSDE:
-    """The process followed to where sigma / alpha has this value."""
-    end = sde
-    while float(_level(end, torch.tensor(end.t_max, dtype=torch.float64))) < level:
-        end = end.reaching(end.t_max * 1.25)
-    return end

@@ -38,22 +38,25 @@ from sdekit.sde.base import LinearSDE
 __all__ = ["Levels", "Semilinear", "moments", "ramp", "weights"]
 
 _SMALL = 1.0  # below it the recursion of eq. (5) cancels, and quadrature of 8 nodes is exact
-_NODES, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(8))
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 _NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS
-_MOST = 4
-_POWERS = _WEIGHTS[:, None] * _NODES[:, None] ** torch.arange(_MOST)
+_MOST = 5  # nodes: a corrector of order 4 and the one before it
+_POWERS = _WEIGHTS[:, None] * _NODES[:, None] ** np.arange(_MOST)
 
 
+# NumPy in the next two: on arrays this small its calls cost a third of torch's, and the solver
+# of torch starts threads
 def moments(c: Tensor, count: int) -> Tensor:
     """mu_0 .. mu_(count - 1) of eq. (5) [(K, count)], for c of either sign [(K,)]."""
-    small = c.abs() < _SMALL
-    near = torch.where(small, c, 0.0)
-    direct = near[:, None] * (torch.exp(-near[:, None] * (1 - _NODES)) @ _POWERS[:, :count])
-    far = torch.where(small, _SMALL, c)
-    columns = [-torch.expm1(-far)]
+    value = c.numpy()
+    small = np.abs(value) < _SMALL
+    near, far = np.where(small, value, 0.0), np.where(small, _SMALL, value)
+    direct = near[:, None] * (np.exp(-near[:, None] * (1 - _NODES)) @ _POWERS[:, :count])
+    mu = np.empty_like(direct)
+    mu[:, 0] = -np.expm1(-far)
     for k in range(1, count):
-        columns.append(1 - k / far * columns[-1])
-    return torch.where(small[:, None], direct, torch.stack(columns, dim=1))
+        mu[:, k] = 1 - k / far * mu[:, k - 1]
+    return torch.from_numpy(np.where(small[:, None], direct, mu))
 
 
 def weights(nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
@@ -65,11 +68,12 @@ def weights(nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
         order: how many nodes a row uses [(K,)].
     """
     count = nodes.shape[1]
-    power = torch.arange(count)
-    used = power < order[:, None]
-    matrix = nodes[:, None, :] ** power[:, None]
-    matrix = torch.where(used[:, :, None], matrix, torch.eye(count, dtype=nodes.dtype))
-    return torch.linalg.solve(matrix, torch.where(used, mu, 0.0))
+    power = np.arange(count)
+    used = power < order.numpy()[:, None]
+    matrix = np.where(used[:, :, None], nodes.numpy()[:, None, :] ** power[:, None], np.eye(count))
+    return torch.from_numpy(
+        np.linalg.solve(matrix, np.where(used, mu.numpy(), 0.0)[..., None])[..., 0]
+    )
 
 
 def ramp(rows: int, order: int, final: int | None, few: int) -> Tensor:

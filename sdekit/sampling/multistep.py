@@ -58,11 +58,6 @@ class Staged(Sampler):
     A stage may have `present`, and is left out of the rows where that is false.
     """
 
-    @property
-    def memory(self) -> int:
-        """The number of rows whose predictions the next one uses."""
-        return 0
-
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
@@ -119,6 +114,11 @@ class Multistep(Staged):
         return min(self.order, {"rising": 2, "heun": 3}.get(self.warmup, self.order))
 
     @property
+    def warmup_nfe(self) -> int:
+        """One, where the first row is repeated."""
+        return int(self.warmup == "heun" and self.order > 1)
+
+    @property
     def memory(self) -> int:
         """The earlier predictions of a row."""
         return self.order - 1
@@ -150,11 +150,6 @@ class Corrected(Sampler):
     here among the values and with the noise that it drew. In the state: where the last row began,
     its noise, the predictions.
     """
-
-    @property
-    @abstractmethod
-    def memory(self) -> int:
-        """The number of predictions that are kept."""
 
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise

@@ -8,8 +8,10 @@ depends on (sampler, sde, grid, parametrisation) only, and is cached on them.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +26,7 @@ from sdekit.sde.base import LinearSDE
 if TYPE_CHECKING:
     from sdekit.sampling.base import Sampler
 
-__all__ = ["Mix", "Plan", "plan_for"]
+__all__ = ["Mix", "Plan", "plan_for", "some_rows"]
 
 _CACHED_PLANS = 64
 
@@ -46,6 +48,12 @@ class Mix:
     x0: float | Tensor = 0.0
     eps: float | Tensor = 0.0
     score: float | Tensor = 0.0
+
+    def rows(self, which: slice) -> Mix:
+        """The same combination in some of the rows."""
+        parts = (self.x, self.x0, self.eps, self.score)
+        chosen = (v[which] if isinstance(v, Tensor) and v.ndim else v for v in parts)
+        return Mix(self.at[which], *chosen)
 
     def resolve(self, sde: LinearSDE, parametrization: Parametrization) -> Tensor:
         """The weights of the sample and of the raw output [(K, 2)], float64."""
@@ -75,6 +83,15 @@ class Plan:
 
 
 Columns = Mapping[str, Any]
+
+
+def some_rows(columns: Any, which: slice) -> Any:
+    """Columns, or a part of them, in some of the rows."""
+    if isinstance(columns, Mapping):
+        return {name: some_rows(column, which) for name, column in columns.items()}
+    if isinstance(columns, list):
+        return [some_rows(part, which) for part in columns]
+    return columns.rows(which) if isinstance(columns, Mix) else columns[which]
 
 
 def _column(name: str, column: object, count: int) -> list[Any]:
@@ -115,14 +132,13 @@ def _rows(
             calls.update(column.at.tolist())
         else:
             values[name] = _column(name, column, count)
-    row = type("Row", (), {"__slots__": tuple(values)})
-    result = []
-    for entries in zip(*values.values(), strict=True):
-        one = row()
-        for name, entry in zip(values, entries, strict=True):
-            setattr(one, name, entry)
-        result.append(one)
-    return result
+    return list(map(_row_type(tuple(values))._make, zip(*values.values(), strict=True)))
+
+
+@cache
+def _row_type(names: tuple[str, ...]) -> Any:
+    """The type of rows with these attributes: made once, which costs more than a plan."""
+    return namedtuple("Row", names)  # the names are known at run time only
 
 
 def _lists(

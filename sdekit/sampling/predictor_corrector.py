@@ -77,6 +77,16 @@ class PredictorCorrector(Sampler):
         return self.predictor.nfe_per_step + self.corrections * self.corrector.nfe_per_step
 
     @property
+    def memory(self) -> int:
+        """The predictor's."""
+        return self.predictor.memory
+
+    @property
+    def warmup_nfe(self) -> int:
+        """The predictor's."""
+        return self.predictor.warmup_nfe
+
+    @property
     def needs(self) -> frozenset[str]:
         """Those of the parts."""
         return self.predictor.needs | self.corrector.needs

@@ -128,8 +128,8 @@ class UniPC(_PredictCorrect):
 
     @property
     def weak_order(self) -> int:
-        """Order + 1, the corrector's; without it the first row caps it at 2."""
-        full = self.order + 1 if self.corrector else min(self.order, 2)
+        """Order + 1, the corrector's, of which 3 is measured; without it 2, by the first row."""
+        full = min(self.order + 1, 3) if self.corrector else min(self.order, 2)
         return full if self.final_order in (None, self.order) else min(self.final_order + 1, full)
 
     @property
