@@ -13,7 +13,7 @@ their states are in sigma units (Euler, Heun, LMS, KDPM2, EDM), on `LevelVE`. Bu
 5. lower_order_final acts below 15 steps; a landing at sigma = 0 is of order 1 in any case.
 6. DPMSolverSinglestep's rows span several of its timesteps, at which it calls the model inside:
    one run per row, with their places in the row as `fractions`.
-7. KDPM2Ancestral calls the model with another timestep than that of its state: `Elsewhere`.
+7. KDPM2Ancestral calls the model with another timestep than that of its state.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from reference_support import (
     rows,
     walk,
 )  # fmt: skip
+from sampling_support import Given
 
 from sdekit.sampling import (
     DDIM,
@@ -46,6 +47,7 @@ from sdekit.sampling import (
     DPMSolver,
     DPMSolverPP,
     Heun,
+    Renoised,
     SDEDPMSolverPP,
     UniPC,
 )  # fmt: skip
@@ -253,6 +255,25 @@ def _singlestep(case: Case) -> Outcome:
     return case.found(run, ours)
 
 
+def _elsewhere(case: Case, levels: torch.Tensor) -> Outcome:
+    """KDPM2Ancestral: the second call of a row is answered for the level at its end."""
+    right = case.model(LevelVE())
+    seen: list[float] = []
+
+    def score(x, t):
+        level = float(levels[levels <= t * (1 + 1e-12)][0])
+        seen.append(level)
+        # the state is scaled for its own level, the model told another
+        there = right(x * ((1 + level**2) / (1 + t**2)) ** 0.5, level)
+        return there.score * (level / t)
+
+    sampler = Renoised(sampler=DPMSolver(order=2, multistep=False), eta=1.0)
+    run = walk(Given(score, LevelVE()), sampler, levels, case.x, case.draws)
+    return case.found(
+        run, repr(sampler), "the model is told another level than that of the state", seen=seen
+    )
+
+
 def _sigma_units(case: Case) -> Outcome:
     """The schedulers with x = x_0 + sigma z; levels from the list, without repetitions."""
     levels = case.array("sigmas").unique().flip(0)
@@ -267,7 +288,7 @@ def _sigma_units(case: Case) -> Outcome:
     if case.name == "EDMDPMSolverMultistep":
         sampler = _multistep(case)
     if case.name == "KDPM2Ancestral":
-        raise NotImplementedError(case.name)
+        return _elsewhere(case, levels)
     note = ""
     if case.name.startswith("EDM"):
         mine = EDM().sigma(torch.linspace(1, 0, len(levels) - 1, dtype=torch.float64))

@@ -53,6 +53,7 @@ class FromZero(VPSDE):
     """VP from t = 0 on."""
 
     t_min: float = 0.0
+    t_max: float = 2.0  # churn goes above 1
     closed_start: ClassVar[bool] = True
 
 
