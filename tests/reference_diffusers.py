@@ -52,7 +52,7 @@ from sdekit.sampling import (
     UniPC,
 )  # fmt: skip
 from sdekit.sampling.integrals import Levels, Semilinear
-from sdekit.sde import DDPM, EDM
+from sdekit.sde import DDPM, EDM, VESDE
 
 FILE = "diffusers_schedulers"
 SCHEDULES = {
@@ -66,6 +66,10 @@ def _chain(about, n: int) -> DDPM:
         k: about[k] for k in ("beta_start", "beta_end")
     }  # fmt: skip
     return getattr(DDPM, SCHEDULES[about["beta_schedule"]])(n, **fields)
+
+
+def _ramp(levels: torch.Tensor) -> torch.Tensor:
+    return torch.linspace(1, 0, len(levels), dtype=torch.float64)
 
 
 def _betas(case, data) -> Outcome:
@@ -115,7 +119,27 @@ class Case:
         mine = run.states if states is None else states
         stored = self.array("model_sigma" if "model_sigma" in self.about["arrays"] else "sigmas")
         seen = torch.tensor(run.times if seen is None else seen, dtype=torch.float64)
-        return Outcome(ours, gaps(mine, self.states), rows(seen, stored[: len(seen)]), note)
+        levels = max(rows(seen, stored[: len(seen)]), self.listed())
+        return Outcome(ours, gaps(mine, self.states), levels, note)
+
+    def listed(self) -> float:
+        """The levels that the source lists, against sdekit's own by the same rule."""
+        if "sigmas" not in self.about["arrays"]:
+            return 0.0
+        levels = self.array("sigmas").unique().flip(0)
+        levels = levels[levels > 0]
+        if self.name.startswith("EDM"):
+            return rows(EDM().sigma(_ramp(levels)), levels)
+        low, high = (float(self.level(i / self.chain.n)) for i in (1, self.chain.n))
+        if self.config.get("use_karras_sigmas"):
+            return rows(EDM(sigma_min=low, sigma_max=high).sigma(_ramp(levels)), levels)
+        if self.config.get("use_lu_lambdas"):
+            return rows(VESDE(sigma_min=low, sigma_max=high).sigma(_ramp(levels)), levels)
+        times = self.array("timesteps")
+        nodes = times[times == times.round()].unique().flip(0).to(torch.int64) + 1
+        if self.config.get("final_sigmas_type") == "sigma_min" or self.name == "DEISMultistep":
+            nodes = torch.cat([nodes, torch.ones(1, dtype=torch.int64)])
+        return rows(self.level(self.chain.time(nodes)), levels)
 
 
 def _ddpm(case: Case) -> Outcome:
@@ -289,13 +313,7 @@ def _sigma_units(case: Case) -> Outcome:
         sampler = _multistep(case)
     if case.name == "KDPM2Ancestral":
         return _elsewhere(case, levels)
-    note = ""
-    if case.name.startswith("EDM"):
-        mine = EDM().sigma(torch.linspace(1, 0, len(levels) - 1, dtype=torch.float64))
-        if rows(mine, levels[:-1]) > 1e-12:
-            raise AssertionError("its levels are not those of EDM()")
-        note = "levels of EDM()"
-    return _along(case, sampler, levels, LevelVE(), note)
+    return _along(case, sampler, levels, LevelVE())
 
 
 def outcome(about, reference) -> Outcome:
