@@ -25,7 +25,8 @@ def measurable() -> Iterator[Any]:
     """The examples whose steps are those of the grid, and do not depend on the sample."""
     for entry in own("sampler").values():
         for sampler in entry.examples():
-            if "adaptive" not in sampler.needs and "norm" not in getattr(sampler, "rule", ""):
+            chooses = {"adaptive", "rejects"} & sampler.needs
+            if not chooses and "norm" not in getattr(sampler, "rule", ""):
                 yield sampler
 
 

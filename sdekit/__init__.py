@@ -24,7 +24,8 @@ _HOME = {
     **dict.fromkeys(["Empirical", "Gaussian", "GaussianMixture"], "sdekit.targets"),
     **dict.fromkeys(["ExactScore", "ScoreModel"], "sdekit.model"),
     **dict.fromkeys(
-        ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "iterate", "sample"], "sdekit.sampling"
+        ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "inpaint", "iterate", "sample"],
+        "sdekit.sampling",
     ),
     "DSM": "sdekit.objectives",
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
@@ -36,7 +37,15 @@ if TYPE_CHECKING:
     from sdekit._catalogue import catalogue, make, register
     from sdekit.model import ExactScore, ScoreModel
     from sdekit.objectives import DSM
-    from sdekit.sampling import DDIM, Ancestral, EulerMaruyama, Sampler, iterate, sample
+    from sdekit.sampling import (
+        DDIM,
+        Ancestral,
+        EulerMaruyama,
+        Sampler,
+        inpaint,
+        iterate,
+        sample,
+    )
     from sdekit.sde import (
         DDPM,
         EDM,

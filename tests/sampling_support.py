@@ -61,25 +61,28 @@ class Wrapped:
         self.model = model
         self.sde = model.sde
         self.times: list[float] = []
-
-    @property
-    def calls(self) -> int:
-        return len(self.times)
+        self.calls = 0
 
     def __call__(self, x, t, **cond):
-        self.times.append(float(t))
+        self.calls += 1
+        self.times += torch.as_tensor(t).reshape(-1).tolist()  # one, or one a sample
         return self.model(x, t, **cond)
 
 
 class Given:
-    """A predictor whose score at (x, t) is any function, on any SDE."""
+    """A predictor whose score at (x, t), t a float, is any function, on any SDE."""
 
     def __init__(self, score, sde) -> None:
         self.score = score
         self.sde = sde
 
     def __call__(self, x, t, **cond):
-        return Prediction(x, self.score(x, float(t)), t, (self.sde, Score()))
+        times = torch.as_tensor(t).reshape(-1).tolist()
+        if len(times) == 1:
+            score = self.score(x, times[0])
+        else:  # one a sample
+            score = torch.cat([self.score(x[i : i + 1], at) for i, at in enumerate(times)])
+        return Prediction(x, score, t, (self.sde, Score()))
 
 
 class ConstantEps(Given):

@@ -27,7 +27,11 @@ from sdekit.targets import GaussianMixture
 
 SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(), "flow": FlowSDE()}
 NORMS = {"langevin-1"}  # its step depends on norms
-FIXED = {key: s for key, s in entries("sampler").items() if not adaptive(s) and key not in NORMS}
+FIXED = {
+    key: s
+    for key, s in entries("sampler").items()
+    if not adaptive(s) and "rejects" not in s.needs and key not in NORMS
+}
 ROTATION = torch.linalg.qr(
     torch.randn(4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 )[0]

@@ -92,7 +92,7 @@ SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(sigma_min=0.02, sigma_m
 SAMPLED = {
     key: s
     for key, s in entries("sampler").items()
-    if not adaptive(s) and "norm" not in getattr(s, "rule", "")
+    if not adaptive(s) and "rejects" not in s.needs and "norm" not in getattr(s, "rule", "")
 }
 
 

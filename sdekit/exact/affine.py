@@ -230,6 +230,7 @@ def affine_map(
     d = _dimension(model, dim)
     size = run.model.sde.prior_std(float(run.grid[0])) if size is None else size
     probe = _Probe(run, d, size)
+    _refuse_rejection(run.sampler)
     with evaluating(run.model):
         if "adaptive" in run.sampler.needs:  # only the defect is of interest
             raise _not_affine(probe, probe.superpose())
@@ -242,6 +243,15 @@ def affine_map(
         if not found.defect <= answer.allowed:
             raise _not_affine(probe, probe.superpose(), found.defect)
     return found
+
+
+def _refuse_rejection(sampler: Sampler) -> None:
+    """NotAffine for a sampler that says so: a few random runs need not meet a rejection."""
+    if "rejects" in sampler.needs:
+        raise NotAffine(
+            f"{sampler!r} keeps or rejects a proposal by the sample: it is not affine, and its "
+            "output is not Gaussian"
+        )
 
 
 def _not_affine(probe: _Probe, superposed: float, derived: float | None = None) -> NotAffine:

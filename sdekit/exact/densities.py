@@ -180,7 +180,7 @@ def output_law_1d(
     if keep is not None:
         choice("keep", keep, ("all",))
     run = run_of(sampler, model, steps, grid, denoise)
-    if "adaptive" in run.sampler.needs:
+    if {"adaptive", "rejects"} & run.sampler.needs:
         raise NotAffine(f"{run.sampler!r} chooses its steps by the samples: it has no exact law")
     target = getattr(run.model, "target", None)
     line = None if target is None else line_of(target)

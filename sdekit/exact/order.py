@@ -43,7 +43,7 @@ from sdekit.exact.affine import output_law
 from sdekit.model import ExactScore
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.brownian import Brownian
-from sdekit.sampling.noise import KeyedNoise, seed_from
+from sdekit.sampling.noise import seed_from
 from sdekit.sampling.plan import plan_for
 from sdekit.sampling.run import iterate
 from sdekit.sde.base import LinearSDE
@@ -292,30 +292,17 @@ def _strong_order(
     x = start.sample(paths, generator=source, dtype=torch.float64)
     assert isinstance(end, Gaussian)
     std = end.cov.diagonal().sqrt()
-    per_row = _draws_a_row(sampler, model, x[:1], grids[0])
-    out = [
-        _driven(sampler, model, x, grid, Brownian(key, grid, per_row=per_row)) for grid in grids
-    ]
+    out = [_driven(sampler, model, x, grid, Brownian(key)) for grid in grids]
     apart = [float(((a - b) / std).square().mean().sqrt()) for a, b in pairwise(out)]
     # as if one axis of the data made the whole error
     return fit_slope(counts[:-1], apart, scatter=1 / math.sqrt(2 * paths)).value
 
 
-def _draws_a_row(sampler: Sampler, model: ExactScore, x: Tensor, grid: Tensor) -> int:
-    """The most draws of noise that a row makes."""
-    noise = KeyedNoise(0)
-    with torch.no_grad():
-        frames = iterate(model, x, sampler=sampler, grid=grid, noise=noise)
-        made = [noise.draw for _ in frames]
-    return max(b - a for a, b in pairwise(made))
-
-
 def _driven(
     sampler: Sampler, model: ExactScore, x: Tensor, grid: Tensor, noise: Brownian
 ) -> Tensor:
-    """The end of a run [(paths, d)] in which every row takes its own part of the path."""
+    """The end of a run [(paths, d)] along these paths."""
     with torch.no_grad():
         for frame in iterate(model, x, sampler=sampler, grid=grid, noise=noise):
-            noise.draw = frame.step * noise.per_row  # also after rows that drew nothing
             x = frame.x
     return x

@@ -1,6 +1,7 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
 from sdekit.sampling.adams import DEIS, IPNDM, LMS
+from sdekit.sampling.adaptive import AdaptiveSDE
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
 from sdekit.sampling.brownian import Brownian
@@ -21,10 +22,14 @@ from sdekit.sampling.grid import (
     Uniform,
 )
 from sdekit.sampling.heun import Heun
+from sdekit.sampling.inpainting import inpaint
 from sdekit.sampling.langevin import AnnealedLangevin, Langevin
+from sdekit.sampling.mala import MALA
+from sdekit.sampling.noise import Antithetic
 from sdekit.sampling.plan import Mix, Plan, plan_for
 from sdekit.sampling.predictor_corrector import PredictorCorrector
 from sdekit.sampling.probability_flow import ProbabilityFlow
+from sdekit.sampling.projected import Projected
 from sdekit.sampling.run import SampleResult, iterate, sample
 from sdekit.sampling.runge_kutta import RK4, Midpoint
 from sdekit.sampling.unipc import SASolver, UniPC
@@ -35,9 +40,12 @@ __all__ = [
     "ERSDE",
     "IPNDM",
     "LMS",
+    "MALA",
     "RK4",
+    "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
+    "Antithetic",
     "Brownian",
     "Churned",
     "Corrector",
@@ -62,6 +70,7 @@ __all__ = [
     "Plan",
     "PredictorCorrector",
     "ProbabilityFlow",
+    "Projected",
     "Quadratic",
     "Renoised",
     "Restart",
@@ -72,6 +81,7 @@ __all__ = [
     "Sampler",
     "UniPC",
     "Uniform",
+    "inpaint",
     "iterate",
     "kick",
     "plan_for",

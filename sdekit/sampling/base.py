@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,27 +106,49 @@ class CountedModel:
 
     def __call__(self, x: Tensor, t: float) -> Prediction:
         """The prediction at x [(batch, *dims)] and one time."""
+        raw = self._counted(self._call, x, t)  # type: ignore[arg-type]  # prepared by the loop
+        return Prediction(x, raw, t, self._origin)
+
+    def each(self, x: Tensor, t: Tensor) -> Prediction:
+        """The prediction at x [(batch, *dims)] and one time a sample [(batch,)].
+
+        Counted and checked as any call; the batch may be a part of the run's, if no conditions
+        belong to its samples.
+        """
+        seen: list[Prediction] = []
+
+        def call(x: Tensor, t: Tensor) -> Tensor:
+            seen[:] = [self.model(x, t, **self.cond)]
+            return seen[0].raw
+
+        self._shape = _UNSEEN  # the batch may have any size
+        self._counted(call, x, t)
+        self._shape = _UNSEEN  # and the next call may be at one time again
+        return seen[0]
+
+    def _counted(self, call: Callable[[Tensor, Any], Tensor], x: Tensor, t: Any) -> Tensor:
+        """The raw output of one call, counted and checked; t is a float or one a sample."""
         if self.nfe >= self.limit:
-            raise SolverError(f"max_nfe={self.limit} calls are used up at t = {t:.6g}")
+            raise SolverError(f"max_nfe={self.limit} calls are used up at t = {_shown(t)}")
         self.nfe += 1
         version = x._version if self._tracked else 0
         try:
-            raw = self._call(x, t)  # type: ignore[misc]  # prepared by the loop
+            raw = call(x, t)
         except SdekitError:
             raise
         except Exception as error:
             raise ModelError(
-                f"the model raised {type(error).__name__} in call {self.nfe}, at t = {t:.6g}: "
-                f"{error}"
+                f"the model raised {type(error).__name__} in call {self.nfe}, at t = "
+                f"{_shown(t)}: {error}"
             ) from error
         changed = self._tracked and x._version != version
         if changed or getattr(raw, "shape", None) != self._shape:
             self._inspect(x, raw, changed, t)
-        return Prediction(x, raw, t, self._origin)
+        return raw
 
-    def _inspect(self, x: Tensor, raw: object, changed: bool, t: float) -> None:
+    def _inspect(self, x: Tensor, raw: object, changed: bool, t: Any) -> None:
         """The full check of a call: at the first one, and where something looks wrong."""
-        where = f"in call {self.nfe}, at t = {t:.6g}"
+        where = f"in call {self.nfe}, at t = {_shown(t)}"
         if not isinstance(raw, Tensor):
             raise ModelError(f"the model must return a tensor, got {type(raw).__name__} {where}")
         if raw.shape != x.shape:
@@ -148,6 +170,12 @@ class CountedModel:
         self._shape = raw.shape
 
 
+def _shown(t: Any) -> str:
+    """A time, or the ends of the times of a batch."""
+    low, high = (float(t.min()), float(t.max())) if isinstance(t, Tensor) else (t, t)
+    return f"{high:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+
+
 class Sampler(Checked, ABC):
     """A method that turns noise into samples along a grid.
 
@@ -161,7 +189,8 @@ class Sampler(Checked, ABC):
         nfe_per_step: model calls a row (the last row may take fewer).
         warmup_nfe: calls that the first rows of a run may make beyond those.
         memory: the earlier rows whose predictions a row uses.
-        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run).
+        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run); rejects
+            says that a step may keep the sample as it is.
         exact_on: data on which the law is right at any number of steps: "point", a single point.
     """
 
@@ -243,7 +272,8 @@ class Sampler(Checked, ABC):
             model: the counted model.
             x: the samples at grid[0].
             grid: the times.
-            noise: the source of noise.
+            noise: the source of noise. If it has a method `enter(t, s)`, it is told of every row
+                that begins.
             after: a frame of an earlier run to go on from, instead of x.
             only: the numbers of the rows that the caller wants to see, the last one among them;
                 None: all.
@@ -253,6 +283,8 @@ class Sampler(Checked, ABC):
         first = after or Frame(x, float(plan.grid[0]), 0, model.nfe, None)
         yield first
         x, state, done, step = first.x, first.state, first.step, self.step
+        if hasattr(noise, "enter"):
+            step = _announced(step, noise.enter)
         del first, after  # the start is as large as a state, and nothing needs it any more
         rows = range(done + 1, len(plan.rows) + 1)
         for seen in rows if only is None else [k for k in rows if k in only]:
@@ -265,6 +297,16 @@ class Sampler(Checked, ABC):
     def examples(cls) -> list[Any]:
         """Instances that tests and benchmarks run over."""
         return [cls()]
+
+
+def _announced(step: Callable[..., Any], enter: Callable[[float, float], None]) -> Any:
+    """The step of a run whose source of noise is told which row begins."""
+
+    def announced(x: Tensor, c: Any, *others: Any) -> tuple[Tensor, Any]:
+        enter(c.t, c.s)
+        return step(x, c, *others)
+
+    return announced
 
 
 class OneKick(Sampler):

@@ -21,17 +21,15 @@ arXiv:2105.13493, appendix E (queries of a tree of keys, with memory for one pat
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sdekit._check import floating, integer
-from sdekit.errors import ConfigError, ShapeError, TimeError
+from sdekit._check import integer
+from sdekit.errors import TimeError
 from sdekit.sampling.noise import KeyedNoise, seed_from
 
 __all__ = ["Brownian"]
@@ -42,85 +40,135 @@ _LATEST = 4096  # W at the beginning of a unit is a sum over the units before it
 _PARTS = 8  # three bits a level: more would draw more normals than are used, fewer take more keys
 
 
-class Brownian:
-    """A noise source that follows Brownian paths along a grid, eq. (1).
+class _Turn(NamedTuple):
+    """What a source knows of its rows, since the walk last changed its direction.
 
-    Draw n belongs to row n // per_row of the grid and to path n % per_row. Sample i of a path is a
-    function of (seed, i, time): neither the batch nor the grid matters. The starting point is no
-    increment of a path: in `sample` give x_init, or a seed, beside this source.
+    Attributes:
+        draw: the number of draws before it.
+        rises: the times that the walk has turned up again, after going down.
+        up: whether it goes up now.
+    """
+
+    draw: int
+    rises: int
+    up: bool
+
+
+class Brownian:
+    """A noise source that follows Brownian paths, eq. (1), whatever sampler and grid it drives.
+
+    The loop of a sampler tells it which row begins (`enter`), and the draws of a row are numbered
+    from 0: draw n of a row between two times is an increment of path n. So one source gives one
+    path to samplers with other grids and other draws, common random numbers. Sample i of a path is
+    a function of (seed, i, time): neither the batch nor the grid matters.
+
+    A row that goes up in time is driven by W(s) - W(t) of paths of their own, and each time that a
+    walk has turned up the rows after it follow fresh paths. A row that stays at its time, and the
+    starting point, take normals keyed by (seed, time, number).
 
     Args:
         seed: any int.
-        times: the grid [(K + 1,)], strictly decreasing, in [0, 4096].
         first: the index of the first sample of the batches it will see.
-        per_row: the number of draws that the sampler makes in a row.
 
     Raises:
-        ConfigError: per_row < 1 or first < 0; a draw after the last row.
-        DtypeError, ShapeError: times is no floating tensor of one dimension.
-        TimeError: times that do not decrease, or by less than 2^-30, or outside [0, 4096].
+        ConfigError: first < 0.
+        TimeError: a row outside [0, 4096], or of a length below 2^-30.
 
     Reference: arXiv:2105.13493, appendix E.
 
     Example:
         >>> import torch
-        >>> fine = torch.linspace(1.0, 0.0, 9, dtype=torch.float64)
-        >>> noise, x = Brownian(7, fine), torch.empty(4, 2, dtype=torch.float64)
-        >>> path = sum(noise(x) * (1 / 8) ** 0.5 for _ in range(8))
-        >>> bool(torch.allclose(path, Brownian(7, fine[::8])(x)))
+        >>> x = torch.empty(4, 2, dtype=torch.float64)
+        >>> def draw(t, s):
+        ...     noise.enter(t, s)
+        ...     return noise(x) * (t - s) ** 0.5
+        >>> noise = Brownian(7)
+        >>> parts, whole = draw(1.0, 0.7) + draw(0.7, 0.0), draw(1.0, 0.0)
+        >>> bool(torch.allclose(parts, whole))
         True
     """
 
-    def __init__(self, seed: int, times: Tensor, *, first: int = 0, per_row: int = 1) -> None:
+    def __init__(self, seed: int, *, first: int = 0) -> None:
         self.seed = seed_from(seed)
-        self.times = _rounded(times)
         self.first = integer("first", first, ge=0)
-        self.per_row = integer("per_row", per_row, ge=1, error=ConfigError)
         self.draw = 0
+        self._row: tuple[int, int] | None = None  # in units of 2^-30; None: before the first
+        self._turns = [_Turn(0, 0, up=False)]
+        self._within = 0  # draws in the row
         self._paths: dict[int, _Path] = {}
         self._like = torch.empty(0, dtype=torch.float64)
 
+    def enter(self, t: float, s: float) -> None:
+        """A row from t to s begins."""
+        row = _rounded(t), _rounded(s)
+        if row[0] == row[1] and t != s:
+            raise TimeError(
+                f"noise=Brownian tells times apart by 2^-{_BITS} at least, got a row from "
+                f"{t:.12g} to {s:.12g}"
+            )
+        turn, up = self._turns[-1], row[1] > row[0]
+        if self._row is not None and row[0] > self._row[1]:  # a new run with this source
+            self._turn(_Turn(0, 0, up))
+            self._turns = self._turns[-1:]
+        elif row[0] != row[1] and up != turn.up:
+            self._turn(_Turn(self.draw, turn.rises + up, up))
+        self._row, self._within = row, 0
+
+    def _turn(self, turn: _Turn) -> None:
+        self._turns.append(turn)
+        self._paths.clear()
+
     def __call__(self, x: Tensor) -> Tensor:
         """The next draw [shape, dtype and device of x]."""
-        row, path = divmod(self.draw, self.per_row)
-        if row >= len(self.times) - 1:
-            raise ConfigError(
-                f"noise=Brownian has {len(self.times) - 1} rows of {self.per_row} draws, and one "
-                "more was asked for (give x_init or a seed too: a path has no starting point)"
-            )
+        number = self._within
+        self.draw += 1
+        self._within += 1
+        if self._row is None:
+            return self._keyed(("start", number), x)
+        t, s = self._row
+        turn = self._turns[-1]
+        if t == s:
+            return self._keyed(("level", t, turn.rises, number), x)
         if x.shape != self._like.shape or x.device != self._like.device:
             self._paths.clear()
             self._like = torch.empty_like(x, dtype=torch.float64)
-        if path not in self._paths:
-            self._paths[path] = _Path((self.seed, path), self.first, self._like)
-        self.draw += 1
-        t, s = self.times[row], self.times[row + 1]
-        before, after = self._paths[path].at(t), self._paths[path].at(s)
-        return ((before - after) / math.sqrt((t - s) / _UNIT)).to(x.dtype)
+        if number not in self._paths:
+            key = (self.seed, number, *turn[1:])
+            self._paths[number] = _Path(key, self.first, self._like)
+        before, after = self._paths[number].at(t), self._paths[number].at(s)
+        away = after - before if turn.up else before - after
+        return (away / math.sqrt(abs(t - s) / _UNIT)).to(x.dtype)
+
+    def _keyed(self, key: tuple[Any, ...], x: Tensor) -> Tensor:
+        return KeyedNoise(_key(self.seed, *key), first=self.first)(x)
 
     def at(self, draw: int) -> Brownian:
-        """The same source, about to make its draw number `draw`: runs can be repeated."""
-        other = copy.copy(self)
-        other.draw, other._paths = draw, {}
+        """The same source, about to make its draw number `draw`: runs can be repeated.
+
+        The next thing it is told must be the row that begins there.
+        """
+        other = self.shifted(0)
+        other.draw = draw
+        past = [turn for turn in self._turns if turn.draw < draw]
+        other._turns = past or self._turns[:1]
         return other
 
+    def shifted(self, first: int) -> Brownian:
+        """The same source as it is before a run, for the samples from number `first` on."""
+        return Brownian(self.seed, first=self.first + first)
 
-def _rounded(times: Tensor) -> list[int]:
-    """The times in units of 2^-30."""
-    if floating("times", times).ndim != 1 or len(times) < 2:
-        raise ShapeError(f"times must have shape (K + 1,), got {tuple(times.shape)}")
-    given = times.detach().to("cpu", torch.float64).tolist()
-    for k, t in enumerate(given):
-        if not 0 <= t <= _LATEST:  # NaN is outside too
-            raise TimeError(f"times must lie in [0, {_LATEST}], got times[{k}] = {t:.6g}")
-    found = [round(t * _UNIT) for t in given]
-    for k, (t, s) in enumerate(pairwise(found)):
-        if s >= t:
-            raise TimeError(
-                f"times must decrease by 2^-{_BITS} at least, got times[{k}] = {given[k]:.12g} "
-                f"and times[{k + 1}] = {given[k + 1]:.12g}"
-            )
-    return found
+
+def _rounded(t: float) -> int:
+    """A time in units of 2^-30."""
+    if not 0 <= t <= _LATEST:  # NaN is outside too
+        raise TimeError(f"noise=Brownian needs times in [0, {_LATEST}], got {t:.6g}")
+    return round(t * _UNIT)
+
+
+def _key(*parts: Any) -> int:
+    """A seed that depends on all parts."""
+    digest = hashlib.blake2b(f"brownian {parts}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 class _Node(NamedTuple):
@@ -142,7 +190,7 @@ class _Path:
         like: what the values look like [(batch, *dims)], float64.
     """
 
-    def __init__(self, key: tuple[int, int], first: int, like: Tensor) -> None:
+    def __init__(self, key: tuple[Any, ...], first: int, like: Tensor) -> None:
         self.key = key
         self.first = first
         self.like = like
@@ -162,9 +210,7 @@ class _Path:
 
     def _source(self, unit: int) -> KeyedNoise:
         """The normals of a unit's tree: draw 0 is its increment, draw n for node n."""
-        text = f"brownian {self.key} {unit}"
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        return KeyedNoise(int.from_bytes(digest, "big"), first=self.first)
+        return KeyedNoise(_key(*self.key, unit), first=self.first)
 
     def _enter(self, unit: int) -> None:
         """The root of a unit's tree; W at its beginning is the sum of the units before it."""

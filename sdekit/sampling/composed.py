@@ -78,6 +78,11 @@ class _Composed(Sampler):
         return self.sampler.nfe_per_step
 
     @property
+    def exact_on(self) -> frozenset[str]:
+        """The inner sampler's data."""
+        return self.sampler.exact_on
+
+    @property
     def needs(self) -> frozenset[str]:
         """Noise, and what the inner sampler needs."""
         return self.sampler.needs | {"noise"}

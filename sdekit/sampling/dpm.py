@@ -106,6 +106,12 @@ class _Exponential(Multistep):
         return 1 if self.multistep else self.order
 
     @property
+    def exact_on(self) -> frozenset[str]:
+        """A point, whose x_0 is the same everywhere; and its eps along the flow, not off it."""
+        same = self.prediction == "x0" or not self._eta
+        return frozenset({"point"} if same else ())
+
+    @property
     def needs(self) -> frozenset[str]:
         """Noise, unless eta = 0."""
         return frozenset({"linear", "noise"} if self._eta else {"linear"})

@@ -58,6 +58,7 @@ class Heun(Churning):
     """
 
     nfe_per_step = 2
+    exact_on = frozenset({"point"})
 
     @property
     def order(self) -> int | None:

@@ -34,12 +34,12 @@ from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["AnnealedLangevin", "Langevin"]
+__all__ = ["AnnealedLangevin", "Langevin", "langevin_columns"]
 
 _RULES = ("sigma", "batch_norm", "sample_norm")
 
 
-def _columns(
+def langevin_columns(
     sde: LinearSDE, level: Tensor, below: Tensor, snr: float, scaled: bool
 ) -> dict[str, Any]:
     """Eqs. (2) and (5), and what (3) and (4) need; nothing happens where var = 0."""
@@ -122,7 +122,7 @@ class Langevin(_Repeated):
 
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
         """Eqs. (2) to (4)."""
-        return _columns(sde, level, below, self.snr, scaled=False)
+        return langevin_columns(sde, level, below, self.snr, scaled=False)
 
     def _moved(self, x: Tensor, c: Any, model: CountedModel, noise: Noise) -> Tensor:
         if self.rule == "sigma":
@@ -168,4 +168,4 @@ class AnnealedLangevin(_Repeated):
 
     def corrections(self, sde: LinearSDE, level: Tensor, below: Tensor) -> dict[str, Any]:
         """Eq. (5)."""
-        return _columns(sde, level, below, self.snr, scaled=True)
+        return langevin_columns(sde, level, below, self.snr, scaled=True)

@@ -114,6 +114,11 @@ class Multistep(Staged):
         return min(self.order, {"rising": 2, "heun": 3}.get(self.warmup, self.order))
 
     @property
+    def exact_on(self) -> frozenset[str]:
+        """A point: along the flow its x_0 and its eps are constant."""
+        return frozenset({"point"})
+
+    @property
     def warmup_nfe(self) -> int:
         """One, where the first row is repeated."""
         return int(self.warmup == "heun" and self.order > 1)

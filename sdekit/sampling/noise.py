@@ -26,7 +26,18 @@ from torch import Tensor
 from sdekit._check import floating, integer, shown
 from sdekit.errors import ConfigError, DeviceError, DtypeError, ShapeError
 
-__all__ = ["Impulse", "KeyedNoise", "Noise", "Recorded", "Replay", "Zero", "checked", "seed_from"]
+__all__ = [
+    "Antithetic",
+    "Impulse",
+    "KeyedNoise",
+    "Noise",
+    "Recorded",
+    "Replay",
+    "Zero",
+    "checked",
+    "from_sample",
+    "seed_from",
+]
 
 Noise = Callable[[Tensor], Tensor]
 
@@ -75,6 +86,11 @@ def checked(noise: object) -> Noise:
         return z
 
     return draw
+
+
+def from_sample(noise: Noise, first: int) -> Noise:
+    """A source for the samples from number `first` on: its own, if it tells samples apart."""
+    return noise.shifted(first) if hasattr(noise, "shifted") else noise
 
 
 def _mixed(value: int) -> int:
@@ -210,6 +226,63 @@ class KeyedNoise:
         """The same source, about to make its draw number `draw`: runs can be repeated."""
         other = KeyedNoise(self.seed, first=self.first)
         other.draw = draw
+        return other
+
+    def shifted(self, first: int) -> KeyedNoise:
+        """The same source, about to make its next draw, for the samples from number `first` on."""
+        other = KeyedNoise(self.seed, first=self.first + first)
+        other.draw = self.draw
+        return other
+
+
+class Antithetic:
+    """Noise in pairs: sample 2i + 1 gets minus the noise of sample 2i.
+
+    Each sample's noise is standard normal, keyed like `KeyedNoise` by (seed, pair, draw). The mean
+    over a pair loses what is odd in the noise: all the noise of an affine sampler.
+
+    Args:
+        seed: any int.
+        first: the index of the first sample of the batches it will see.
+
+    Raises:
+        ConfigError: first < 0.
+
+    Reference: Hammersley and Morton, Math. Proc. Cambridge Philos. Soc. 52 (1956).
+
+    Example:
+        >>> import torch
+        >>> z = Antithetic(7)(torch.empty(4, 2))
+        >>> bool((z[1::2] == -z[::2]).all())
+        True
+    """
+
+    def __init__(self, seed: int, *, first: int = 0) -> None:
+        self.seed = seed_from(seed)
+        self.first = integer("first", first, ge=0)
+        self._pairs = KeyedNoise(self.seed, first=self.first // 2)
+
+    @property
+    def draw(self) -> int:
+        """The number of the next draw."""
+        return self._pairs.draw
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The next draw [shape, dtype and device of x]."""
+        odd = self.first % 2
+        z = self._pairs(x.new_empty(((odd + len(x) + 1) // 2, *x.shape[1:])))
+        return torch.stack([z, -z], dim=1).flatten(0, 1)[odd : odd + len(x)]
+
+    def at(self, draw: int) -> Antithetic:
+        """The same source, about to make its draw number `draw`: runs can be repeated."""
+        other = Antithetic(self.seed, first=self.first)
+        other._pairs.draw = draw
+        return other
+
+    def shifted(self, first: int) -> Antithetic:
+        """The same source, about to make its next draw, for the samples from number `first` on."""
+        other = Antithetic(self.seed, first=self.first + first)
+        other._pairs.draw = self.draw
         return other
 
 

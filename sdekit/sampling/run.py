@@ -25,7 +25,7 @@ from sdekit.errors import ConfigError, DtypeError, NonFiniteError, SolverError
 from sdekit.model.prediction import Predictor
 from sdekit.sampling.base import LARGE, CountedModel, Frame, Sampler
 from sdekit.sampling.grid import Grid, resolve_grid
-from sdekit.sampling.noise import KeyedNoise, Noise, checked, seed_from
+from sdekit.sampling.noise import KeyedNoise, Noise, checked, from_sample, seed_from
 from sdekit.sampling.plan import plan_for
 from sdekit.sampling.setup import (
     checked_shape,
@@ -140,7 +140,8 @@ def sample(
         seed: an int, a generator (one key is drawn from it), or None for a fresh key. Sample i is
             the same whatever n, chunk or dtype.
         noise: a callable noise(x) -> standard normal like x instead. It also draws the starting
-            point, unless a seed or x_init is given.
+            point, unless a seed or x_init is given. `KeyedNoise`, `Antithetic` and `Brownian` are
+            not used up, and give sample i the same noise in any chunk.
         x_init: the starting point [(n, *dims)]; by default a draw of the prior.
         prior: the law of x at grid[0]. "standard": the SDE's own N(0, prior_std^2 I); "matched":
             N(alpha m, alpha^2 C + sigma^2 I) with the data's mean m and covariance C, which are
@@ -210,7 +211,7 @@ def sample(
     with evaluating(model), torch.no_grad(), bar as tick:
         for low in range(0, shape[0], size):
             high = min(low + size, shape[0])
-            source = noise if noise is not None else KeyedNoise(key, first=low)
+            source = KeyedNoise(key, first=low) if noise is None else from_sample(noise, low)
             # without a noise of the user's own, the run goes on with the stream of its start
             own = noise is not None and seed is not None
             begin = partial(start, low, high, KeyedNoise(key, first=low) if own else source)

@@ -50,6 +50,12 @@ class _PredictCorrect(Corrected):
         if self.final_order is not None:
             integer("final_order", self.final_order, ge=1)
 
+    @property
+    def exact_on(self) -> frozenset[str]:
+        """A point, whose x_0 is the same everywhere; and its eps along the flow, not off it."""
+        same = self.prediction == "x0" or "noise" not in self.needs
+        return frozenset({"point"} if same else ())
+
     @abstractmethod
     def _orders(self, rows: int) -> tuple[Tensor, Tensor]:
         """The numbers of nodes of predictor and corrector [(K,) each]; 0: no corrector."""

@@ -51,7 +51,7 @@ class _Noting:
         self.times: list[float] = []
 
     def __call__(self, x: Tensor, t: Any, **cond: Any) -> Any:
-        self.times.append(float(t))
+        self.times += torch.as_tensor(t).reshape(-1).tolist()  # one, or one a sample
         return self.model(x, t, **cond)
 
 
@@ -136,6 +136,8 @@ def probe(sampler: Any, model: Any, grid: Tensor) -> Affine:
     """
     if "adaptive" in sampler.needs:
         raise Skip("it chooses its own steps, which depend on the sample")
+    if "rejects" in sampler.needs:  # seldom, maybe, so that superposition need not show it
+        raise Skip("it is not affine: it keeps or rejects a proposal by the sample")
     d = model.target.shape[0]
     # a start of the prior's size: a response of 1e-10 would drown in rounding
     size = max(1.0, float(model.sde.sigma(grid[0])))

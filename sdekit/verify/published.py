@@ -108,6 +108,53 @@ def _langevin(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
     return Step(1.0, h, math.sqrt(2 * h))
 
 
+def _held_eps(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
+    """The flow with eps held over a first row of one call: the step of DDIM with eta = 0."""
+    if sampler.nfe_per_step != 1 or sampler.warmup_nfe or getattr(sampler, "eta", 0.0):
+        return None
+    bar_t, bar_s = _bar(t), _bar(s)
+    on_x = math.sqrt(bar_s / bar_t)
+    return Step(on_x, on_x * (1 - bar_t) - math.sqrt((1 - bar_s) * (1 - bar_t)), 0.0)
+
+
+def _half_log_snr(t: float) -> float:
+    return 0.5 * math.log(_bar(t) / (1 - _bar(t)))
+
+
+def _held_x0(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
+    """Eq. 18: the SDE of stochasticity tau with x_0 = (x + sigma^2 score)/alpha held."""
+    if sampler.nfe_per_step != 1 or getattr(sampler, "prediction", "x0") != "x0":
+        return None
+    tau = sampler.tau if hasattr(sampler, "tau") else sampler.eta
+    if getattr(sampler, "tau_max", None) is not None:
+        return None
+    h, bar_t, bar_s = _half_log_snr(s) - _half_log_snr(t), _bar(t), _bar(s)
+    old = math.sqrt((1 - bar_s) / (1 - bar_t)) * math.exp(-(tau**2) * h)
+    new = math.sqrt(bar_s / bar_t) * -math.expm1(-(1 + tau**2) * h)
+    std = math.sqrt((1 - bar_s) * -math.expm1(-2 * tau**2 * h))
+    return Step(old + new, new * (1 - bar_t), std)
+
+
+def _extended(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
+    """Proposition 4 with x_0 held; phi by its name."""
+    if sampler.warmup_nfe:
+        return None
+    phi = {
+        "er_sde_5": lambda r: r * (math.exp(r**0.3) + 10), "sde": lambda r: r**2,
+        "ode": lambda r: r,
+    }[sampler.scale]  # fmt: skip
+    r_t, r_s = math.exp(-_half_log_snr(t)), math.exp(-_half_log_snr(s))
+    part, alpha_s = phi(r_s) / phi(r_t), math.sqrt(_bar(s))
+    ratio = math.sqrt(_bar(s) / _bar(t))
+    std = alpha_s * math.sqrt(max(r_s**2 - r_t**2 * part**2, 0.0))
+    return Step(ratio, ratio * (1 - part) * (1 - _bar(t)), std)
+
+
+def _renoised(sampler: Any, sde: Any, t: float, s: float) -> Step | None:
+    """Around DDIM: eq. 16 of its paper, with the same eta."""
+    return _ddim(sampler, sde, t, s) if repr(sampler.sampler).startswith("ddim") else None
+
+
 STEPS: Mapping[str, Published] = {
     "ddim": Published("arXiv:2010.02502, eqs. 12 and 16", _ON_VP, _ddim),
     "euler_maruyama": Published("arXiv:2011.13456, eq. 6", _ON_VP, _euler),
@@ -116,6 +163,17 @@ STEPS: Mapping[str, Published] = {
         "arXiv:2006.11239, eq. 11; arXiv:2102.09672, eq. 15", _ON_CHAIN, _ancestral
     ),
     "exponential_euler": Published("arXiv:2405.14250, section 4", _ON_VP, _exponential),
+    "dpm_solver": Published("arXiv:2206.00927, eq. 3.7", _ON_VP, _held_eps),
+    "dpmpp_2m": Published("arXiv:2211.01095, eq. 9", _ON_VP, _held_eps),
+    "dpmpp_3m": Published("arXiv:2211.01095, eq. 9", _ON_VP, _held_eps),
+    "sde_dpmpp_2m": Published("arXiv:2211.01095, eq. 18", _ON_VP, _held_x0),
+    "unipc": Published("arXiv:2302.04867, eq. 3", _ON_VP, _held_eps),
+    "sa_solver": Published("arXiv:2305.14267, eq. 14", _ON_VP, _held_x0),
+    "deis": Published("arXiv:2204.13902, eq. 14", _ON_VP, _held_eps),
+    "lms": Published("arXiv:2204.13902, eq. 15", _ON_VP, _held_eps),
+    "ipndm": Published("arXiv:2202.09778, eq. 11", _ON_VP, _held_eps),
+    "er_sde": Published("arXiv:2309.06169, proposition 4", _ON_VP, _extended),
+    "renoised": Published("arXiv:2010.02502, eq. 16", _ON_VP, _renoised),
     "langevin": Published("arXiv:2011.13456, algorithm 5", _ON_VP, _langevin, at_end=True),
 }
 

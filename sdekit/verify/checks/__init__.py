@@ -5,8 +5,8 @@ import importlib
 # in the order in which they are asked
 ROOMS = (
     "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
-    "sampler_runs", "sampler_times", "parametrization", "target", "objective", "tools",
-    "model",
+    "sampler_balance", "sampler_adaptive", "sampler_runs", "sampler_times", "parametrization",
+    "target", "objective", "tools", "model",
 )  # fmt: skip
 
 for _room in ROOMS:

@@ -157,7 +157,7 @@ def times_go_down(sampler: Any, case: Any) -> Finding:
 def any_number_of_steps(sampler: Any) -> Finding:
     """1, 2, 3 and 10 steps on every process, 1000 on VP; other grids; a refusal is an error."""
     worst, ran = Finding(0.0, 1.0), 0
-    on = frozenset(sampler.needs) - {"noise", "grad", "adaptive", "own_times"}
+    on = frozenset(sampler.needs) - {"noise", "grad", "adaptive", "own_times", "rejects"}
     home = processes(sampler, ())
     for sde in home or STAGES:
         if not on <= sde.kinds:

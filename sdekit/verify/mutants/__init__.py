@@ -8,10 +8,13 @@ mutant must be caught, and every check must catch one (`sdekit verify --mutants`
 from __future__ import annotations
 
 from sdekit.verify.mutants import (
+    adaptive,
     audit,
+    balance,
     chain,
     kernels,
     model,
+    multistep,
     objective,
     plumbing,
     reverse,
@@ -33,6 +36,9 @@ MUTANTS: tuple[Mutant, ...] = (
     *model.ROWS,
     *sampler.ROWS,
     *solvers.ROWS,
+    *multistep.ROWS,
+    *balance.ROWS,
+    *adaptive.ROWS,
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
