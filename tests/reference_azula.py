@@ -6,7 +6,8 @@
 3. The prefactor of its REAB mixes the two times of a step: `MixedPrefactor`.
 4. Its PC sampler's corrector is no Langevin step: `Remixed`, a corrector of the source.
 5. smalldiffusion stops at its smallest level. Its mu sets the level below the next one that a step
-   goes down to; mu = 1/2 is DDIM's eta = 1.
+   goes down to; mu = 1/2 is DDIM's eta = 1, any other mu one eta for every row.
+6. Its gam extrapolates the noise from the call before: `Extrapolated`, around the model.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Schedule(LinearSDE):
 
 
 class MixedPrefactor(Multistep):
-    """the integral's prefactor has sigma of the step's start beside alpha of its end"""
+    """REAB as released (convention 3)."""
+
+    difference = "the integral's prefactor has sigma of the step's start beside alpha of its end"
 
     def what(self, t):
         alpha, sigma = self._sde.alpha(t), self._sde.sigma(t)
@@ -97,13 +100,15 @@ class MixedPrefactor(Multistep):
         w = weights(nodes, torch.stack(mu, dim=1), order)
         norm = [(v.alpha.square() + v.sigma.square()).sqrt() for v in (at, to)]
         front = (to.alpha.square() + at.sigma.square()).sqrt()
-        return {"x": norm[1] / norm[0], "w": front[:, None] * h * w, "std": torch.zeros_like(front)}
+        none = torch.zeros_like(front)
+        return {"x": norm[1] / norm[0], "w": front[:, None] * h * w, "std": none}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remixed(Corrector):
-    """eps is replaced by sqrt(1 - delta) eps + sqrt(delta) z: a corrector of the source's"""
+    """The corrector of PC (convention 4)."""
 
+    difference = "its corrector: sqrt(1 - delta) eps + sqrt(delta) z in place of eps"
     delta: float = 0.05
 
     def corrections(self, sde, level, below):
@@ -147,7 +152,8 @@ def _process(case, data) -> LinearSDE:
 def _schedule(case, data) -> Outcome:
     sde, t = _process(case, data), data.array(case, "t")
     error = max(
-        rows(sde.alpha(t), data.array(case, "alpha")), rows(sde.sigma(t), data.array(case, "sigma"))
+        rows(sde.alpha(t), data.array(case, "alpha")),
+        rows(sde.sigma(t), data.array(case, "sigma")),
     )
     ours = repr(sde) if "ve" in sde.kinds else "a `LinearSDE` of its alpha and sigma"
     return Outcome(ours, error)
@@ -164,9 +170,11 @@ def _run(case, data, reference) -> Outcome:
         raise AssertionError(f"{run.draws} of {len(draws)} draws were used")
     error = gap(run.x, flat(data, case, "x_out"))
     if case["sampler"] == "REABSampler":
-        return Outcome("a `Multistep` of its formula", error, None, MixedPrefactor.__doc__, True)
+        return Outcome(
+            "a `Multistep` of its formula", error, None, MixedPrefactor.difference, True
+        )
     if case["sampler"] == "PCSampler":
-        return Outcome("PredictorCorrector with ddim", error, None, Remixed.__doc__, True)
+        return Outcome("PredictorCorrector with ddim", error, None, Remixed.difference, True)
     note = "its eta is ours squared" if case["kwargs"].get("eta") == 0.5 else ""
     return Outcome(repr(sampler), error, None, note if "DDIM" in case["sampler"] else "")
 
@@ -189,7 +197,9 @@ def _levels(case, data) -> Outcome:
 
 
 class Extrapolated(Given):
-    """eps is gam eps + (1 - gam) eps of the call before: gradient estimation, arXiv:2306.04848"""
+    """Gradient estimation, arXiv:2306.04848, as a model (convention 6)."""
+
+    difference = "its eps: gam eps + (1 - gam) times that of the call before"
 
     def __init__(self, model, gam: float) -> None:
         super().__init__(self._score, model.sde)
@@ -216,7 +226,7 @@ def _small(case, data, reference) -> Outcome:
     error = gaps(run.path[1:], list(flat(data, case, "x_steps")))
     seen = rows(run.times, levels[:-1])
     if gam != 1:
-        return Outcome("DDIM(eta) row by row", error, seen, Extrapolated.__doc__, adapted=True)
+        return Outcome("DDIM(eta) row by row", error, seen, Extrapolated.difference, adapted=True)
     return Outcome(f"DDIM(eta={1.0 if mu else 0.0})", error, seen)
 
 

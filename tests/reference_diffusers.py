@@ -12,8 +12,10 @@ their states are in sigma units (Euler, Heun, LMS, KDPM2, EDM), on `LevelVE`. Bu
    are the states before.
 5. lower_order_final acts below 15 steps; a landing at sigma = 0 is of order 1 in any case.
 6. DPMSolverSinglestep's rows span several of its timesteps, at which it calls the model inside:
-   one run per row, with their places in the row as `fractions`.
+   one run per row, with their places in the row as `fractions`. For order 3 its second stage is
+   `HalvedStage`.
 7. KDPM2Ancestral calls the model with another timestep than that of its state.
+8. The third weight of sde-dpmsolver++ of order 3 has a wrong sign in it: `LessOne`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from reference_support import (
     bank,
     exact,
     flat,
-    gap,
     gaps,
     missing,
     outside,
@@ -192,7 +193,9 @@ def _pndm(case: Case) -> Outcome:
 
 
 class HalvedStage(DPMSolverPP):
-    """the second stage of a row of order 3 has mu_0 / 2 for the exact mu_1"""
+    """Order 3 of the singlestep scheduler (convention 6)."""
+
+    difference = "the second stage of a row of order 3 has mu_0 / 2 for the exact mu_1"
 
     def coefficients(self, sde, grid):
         columns = super().coefficients(sde, grid)
@@ -207,7 +210,9 @@ class HalvedStage(DPMSolverPP):
 
 
 class LessOne(SDEDPMSolverPP):
-    """the constant in the third prediction's weight has the other sign: mu_2 / 2 - 1"""
+    """Order 3 of sde-dpmsolver++ (convention 8)."""
+
+    difference = "the constant in the third prediction's weight has the other sign: mu_2 / 2 - 1"
 
     def integral(self, sde, at, to, nodes, order):
         def rule(mu, c):
@@ -255,7 +260,7 @@ def _along(case: Case, sampler, levels: torch.Tensor, sde, note: str = "") -> Ou
         note = "its last state is NaN; sdekit's is finite; those before agree"
     if isinstance(sampler, LessOne):
         ours = repr(SDEDPMSolverPP(order=3, final_order=sampler.final_order))
-        return replace(case.found(run, ours, LessOne.__doc__), adapted=True)
+        return replace(case.found(run, ours, LessOne.difference), adapted=True)
     return case.found(run, repr(sampler), note, states=states)
 
 
@@ -263,19 +268,21 @@ def _singlestep(case: Case) -> Outcome:
     """DPMSolverSinglestep: a row of order p spans p timesteps (convention 6)."""
     order, levels, x = case.config["solver_order"], case.array("sigmas"), case.x
     orders = {
-        1: [1] * case.steps, 2: [2] * (case.steps // 2 - 1) + [1, 1], 3: [3] * (case.steps // 3) + [1],
-    }[order]  # fmt: skip
+        1: [1] * case.steps,
+        2: [2] * (case.steps // 2 - 1) + [1, 1],
+        3: [3] * (case.steps // 3) + [1],
+    }[order]
     make = HalvedStage if order == 3 else DPMSolverPP
     run, first = Walk(case.model(LevelVP())), 0
     for p in orders:
         row = levels[first : first + p + 1]
-        l = row.log()
-        r = tuple(((l[1:-1] - l[0]) / (l[-1] - l[0])).tolist()) or None
+        u = row.log()
+        r = tuple(((u[1:-1] - u[0]) / (u[-1] - u[0])).tolist()) or None
         sampler = make(order=p, multistep=False, fractions=r)
         x, first = run.go(sampler, row[[0, -1]], x).x, first + p
     ours = f"DPMSolverPP(multistep=False) of orders {', '.join(map(str, orders))}"
     if order == 3:
-        return replace(case.found(run, ours, HalvedStage.__doc__), adapted=True)
+        return replace(case.found(run, ours, HalvedStage.difference), adapted=True)
     return case.found(run, ours)
 
 

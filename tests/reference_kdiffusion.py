@@ -65,9 +65,7 @@ def _sampler(name: str, kwargs):
         "lms": lambda: LMS(order=kwargs["order"]),
         "euler_ancestral": lambda: DDIM(eta=eta),
         "dpm_2_ancestral": lambda: Renoised(sampler=_SECOND, eta=eta),
-        "dpmpp_2s_ancestral": lambda: (
-            Renoised(sampler=_SECOND_PP, eta=eta) if eta else _SECOND_PP
-        ),
+        "dpmpp_2s_ancestral": lambda: Renoised(sampler=_SECOND_PP, eta=eta) if eta else _SECOND_PP,
         "dpmpp_sde": lambda: SDEDPMSolverPP(order=2, multistep=False, eta=eta),
         "dpmpp_2m": lambda: DPMSolverPP(order=2, final_order=2),
         "dpmpp_2m_sde": lambda: SDEDPMSolverPP(
@@ -156,9 +154,8 @@ def _along(case, data, reference) -> Outcome:
         notes.append("draws where gamma = 0 left out")
     elif not case["noise_matters"]:
         draws = []
-    run = walk(
-        exact(reference, case["target"], LevelVE()), sampler, levels, flat(data, case, "x_T"), draws
-    )
+    model = exact(reference, case["target"], LevelVE())
+    run = walk(model, sampler, levels, flat(data, case, "x_T"), draws)
     if run.draws != len(draws):
         raise AssertionError(f"{run.draws} of {len(draws)} draws were used")
     stored = flat(data, case, "x_steps")

@@ -58,7 +58,9 @@ class Between(VariancePreserving):
 
 
 class Short(UniPC):
-    """the corrector's sums stop one term short"""
+    """UniPC's "vary_coeff" as released (convention 5)."""
+
+    difference = "the corrector's sums stop one term short"
 
     def coefficients(self, sde, grid):
         columns = super().coefficients(sde, grid)
@@ -132,8 +134,8 @@ def _singlestep(case, model, x: Tensor) -> tuple[Walk, str]:
     for k, order in enumerate(orders):
         t, s = (float(u) for u in outer[k : k + 2])
         inner = resolve_grid(rule, replace(sde, t_min=s, t_max=t), order)
-        l = 0.5 * sde.log_snr(inner)
-        fractions = tuple(((l[1:-1] - l[0]) / (l[-1] - l[0])).tolist())
+        u = sde.log_snr(inner)
+        fractions = tuple(((u[1:-1] - u[0]) / (u[-1] - u[0])).tolist())
         sampler = SOLVERS[case["algorithm_type"]](
             order=order, multistep=False, fractions=fractions or None,
             variant=VARIANTS[case.get("solver_type", "dpmsolver")],
@@ -185,5 +187,5 @@ def outcome(case, reference) -> Outcome:
         error = max(error, gaps(states[-len(stored) :], stored))
     levels = rows(walked.times, data.array(case, "t_model"))
     if case.get("variant") == "vary_coeff":
-        return Outcome(ours, error, levels, Short.__doc__, adapted=True)
+        return Outcome(ours, error, levels, Short.difference, adapted=True)
     return Outcome(ours, error, levels)

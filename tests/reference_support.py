@@ -21,13 +21,14 @@ import torch
 from sampling_support import reference_target
 from torch import Tensor
 
-from sdekit.model import ExactScore
+from sdekit.model import ExactScore, Predictor
+from sdekit.model.prediction import bind, parametrization_of
 from sdekit.sampling import sample
 from sdekit.sampling.noise import Replay
 from sdekit.sde import LinearSDE
 
 __all__ = [
-    "LevelVE", "LevelVP", "Outcome", "Walk", "bank", "exact", "flat", "gap", "grid", "missing",
+    "LevelVE", "LevelVP", "Outcome", "Walk", "bank", "exact", "flat", "gap", "gaps", "missing",
     "outside", "rows", "walk",
 ]  # fmt: skip
 
@@ -146,11 +147,6 @@ def bank(data, case) -> list[Tensor]:
     return list(flat(data, f"noise_bank/{case['target']}", "noise")[: case["noise_rows"] or 0])
 
 
-def grid(levels: Tensor) -> Tensor:
-    """Levels as the grid of a run: float64, decreasing."""
-    return levels.to(torch.float64)
-
-
 @dataclass
 class Walk:
     """A predictor that records its calls, then what a run returned.
@@ -163,7 +159,7 @@ class Walk:
         draws: how many draws of the noise were used.
     """
 
-    model: ExactScore
+    model: Predictor
     times: list[float] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     x: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -174,10 +170,22 @@ class Walk:
     def sde(self) -> LinearSDE:
         return self.model.sde
 
+    @property
+    def parametrization(self):
+        return parametrization_of(self.model)
+
+    def bind(self, x, times, cond):
+        raw = bind(self.model, x, times, cond)
+
+        def call(x, t):
+            self.times.append(t)
+            self.inputs.append(x.clone())
+            return raw(x, t)
+
+        return call
+
     def __call__(self, x, t, **cond):
-        self.times.append(float(t))
-        self.inputs.append(x.clone())
-        return self.model(x, t, **cond)
+        raise AssertionError("samplers use what `bind` returns")
 
     @property
     def states(self) -> list[Tensor]:
@@ -196,6 +204,6 @@ class Walk:
         return self
 
 
-def walk(model: ExactScore, sampler, times: Tensor, x: Tensor, noise=(), **options) -> Walk:
+def walk(model: Predictor, sampler, times: Tensor, x: Tensor, noise=(), **options) -> Walk:
     """A run of `sampler` along `times` from x."""
     return Walk(model).go(sampler, times, x, noise, **options)
