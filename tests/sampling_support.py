@@ -65,7 +65,8 @@ class Wrapped:
 
     def __call__(self, x, t, **cond):
         self.calls += 1
-        self.times += torch.as_tensor(t).reshape(-1).tolist()  # one, or one a sample
+        # one, or one a sample; float64, which a float's 53 bits need
+        self.times += torch.as_tensor(t, dtype=torch.float64).reshape(-1).tolist()
         return self.model(x, t, **cond)
 
 
@@ -77,7 +78,7 @@ class Given:
         self.sde = sde
 
     def __call__(self, x, t, **cond):
-        times = torch.as_tensor(t).reshape(-1).tolist()
+        times = torch.as_tensor(t, dtype=torch.float64).reshape(-1).tolist()
         if len(times) == 1:
             score = self.score(x, times[0])
         else:  # one a sample
