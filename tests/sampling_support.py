@@ -14,8 +14,8 @@ from sdekit.verify.probes import Affine, draws, exact_law, inner_grid, law_error
 
 __all__ = [
     "EXACT", "Affine", "ConstantEps", "Given", "Wrapped", "adaptive", "defaults", "draws",
-    "entries", "exact_law", "inner_grid", "law_error", "no_noise", "probe", "reference_target",
-    "spectrum", "two_modes",
+    "entries", "exact_law", "inner_grid", "law_error", "may_refuse", "no_noise", "parts", "probe",
+    "reference_target", "spectrum", "two_modes",
 ]  # fmt: skip
 
 EXACT = 1e-9  # what the reference values are good for
@@ -40,6 +40,27 @@ def defaults(kind: str) -> dict[str, object]:
 def adaptive(sampler) -> bool:
     """Whether it chooses its own steps."""
     return "adaptive" in sampler.needs
+
+
+def parts(sampler) -> list:
+    """The sampler and the ones it is made of."""
+    inner = [getattr(sampler, name, None) for name in ("sampler", "predictor")]
+    return [sampler, *(p for part in inner if part is not None for p in parts(part))]
+
+
+def may_refuse(sampler, sde) -> bool:
+    """Churn, which needs times above t_max or between nodes; stages that a chain has no time for.
+
+    Heun's rule and rk4 in t need f and g at the end of a step, which a chain lacks at 0; a
+    singlestep row calls the model between its ends.
+    """
+    for part in parts(sampler):
+        inside = not getattr(part, "multistep", True) and part.order > 1
+        if getattr(part, "churn", 0):
+            return True
+        if "ddpm" in sde.kinds and (inside or getattr(part, "solver", "") in ("heun", "rk4")):
+            return True
+    return False
 
 
 def two_modes() -> GaussianMixture:

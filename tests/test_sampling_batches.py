@@ -12,7 +12,15 @@ import threading
 import numpy as np
 import pytest
 import torch
-from sampling_support import adaptive, defaults, draws, entries, spectrum, two_modes
+from sampling_support import (
+    adaptive,
+    defaults,
+    draws,
+    entries,
+    may_refuse,
+    spectrum,
+    two_modes,
+)  # fmt: skip
 from strategies import f64
 
 from sdekit.errors import DtypeError
@@ -74,8 +82,8 @@ def test_cutting_a_run(sde, sampler):
     """Property 55: [T -> s] + [s -> 0] = [T -> 0] on the same grid and noise."""
     if adaptive(sampler) or (looks_at_the_whole_grid(sampler) and "ve" not in sde.kinds):
         return  # one row; rules of the whole grid: listed above
-    if getattr(sampler, "churn", 0) or getattr(sampler, "solver", "") in ("heun", "rk4"):
-        return  # churn / K; refused at the end of a chain
+    if may_refuse(sampler, sde) or sampler.memory or hasattr(sampler, "intervals"):
+        return  # churn / K; refused on a chain; a history, and loops at a level of the whole grid
     model, grid = ExactScore(two_modes(), sde), sample(
         ExactScore(two_modes(), sde), (0, 2), steps=8
     ).grid  # fmt: skip

@@ -173,4 +173,6 @@ def claims(sampler: Sampler) -> tuple[str, str]:
     """The order and the calls a step that a sampler declares; the docs' tables say the same."""
     if "adaptive" in sampler.needs:
         return "adaptive", "adaptive"
-    return "none" if sampler.weak_order is None else str(sampler.weak_order), str(sampler.nfe_per_step)
+    return "none" if sampler.weak_order is None else str(sampler.weak_order), str(
+        sampler.nfe_per_step
+    )

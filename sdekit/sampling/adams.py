@@ -44,7 +44,7 @@ def _equal(order: int) -> Tensor:
 @register("sampler", "lms", paper="arXiv:2204.13902, eq. 15")
 @dataclass(frozen=True, kw_only=True)
 class LMS(Multistep):
-    """Linear multistep in sigma/alpha, eqs. (1) and (2).
+    """Linear multistep in sigma/alpha, eq. (2).
 
     Args:
         order: 1 to 4; the first rows have orders 1, 2, ...
@@ -104,7 +104,7 @@ class LMS(Multistep):
 @register("sampler", "deis", paper="arXiv:2204.13902, eq. 15")
 @dataclass(frozen=True, kw_only=True)
 class DEIS(Multistep):
-    """DEIS: the polynomial in log rho, in t or in rho, integrated exactly, eqs. (1) and (3).
+    """DEIS: the polynomial in log rho, in t or in rho, integrated exactly, eq. (3).
 
     Args:
         order: the number of predictions, 1 to 4 (a polynomial of degree order - 1); 1 is DDIM.
@@ -186,7 +186,7 @@ def _in_time(sde: LinearSDE, at: Levels, to: Levels, count: int) -> Tensor:
 @register("sampler", "ipndm", paper="arXiv:2204.13902, appendix; arXiv:2202.09778, eq. 12")
 @dataclass(frozen=True, kw_only=True)
 class IPNDM(Multistep):
-    """Classical Adams-Bashforth coefficients in DDIM's transfer, eqs. (1) and (4).
+    """Classical Adams-Bashforth coefficients in DDIM's transfer, eq. (4).
 
     From t to s with e = sum_j w_j eps_j: x_s = (alpha_s / alpha_t) x_t + (sigma_s - sigma_t
     alpha_s / alpha_t) e. On grids that are not even in sigma/alpha it converges at order 2.

@@ -159,19 +159,24 @@ class _Exponential(Multistep):
         inside = to.sigma > 0  # a row that lands is one call
         r = self.fractions or ((1 / 2,) if self.order == 2 else (1 / 3, 2 / 3))
         h = torch.where(inside, to.l - at.l, 0.0)
-        times = [sde.t_from_log_snr(2 * (at.l + v * h)) for v in r]
+        times = [sde.t_from_log_snr(2 * (at.l + v * h)).clamp_min(sde.t_min) for v in r]
         times = [torch.where(inside, u, to.t) for u in times]
         inner = [Levels(sde, u) for u in times]
+        # r h, but where a time is held at t_min
+        place = [
+            0 * h,
+            *(torch.where(inside, u.l - at.l, v) for u, v in zip(inner, r, strict=True)),
+        ]
         alone = torch.zeros(rows, 1, dtype=torch.float64)
         start = solve.row(at, inner[0], alone, torch.ones(rows, dtype=torch.int64))
         stages = [{"t": at.t, "what": self.what(at.t), **start}]
         for k, u in enumerate(times):
             last = k == len(times) - 1
-            end, reach = (to, 1.0) if last else (inner[k + 1], r[k + 1])
+            end = to if last else inner[k + 1]
+            reach = (end.l - at.l).where(inside, 1.0)
             # DPM-Solver-3 leaves its first inner prediction out of its last stage
             use = [0, k + 1] if last and self.variant == "midpoint" else [*range(k + 2)]
-            found = [0.0, *(v / reach for v in r[: k + 1])]
-            nodes = torch.tensor([[found[j] for j in use]], dtype=torch.float64).expand(rows, -1)
+            nodes = torch.stack([place[j] / reach for j in use], dim=1)
             halved = self.order == 2 and self.variant == "midpoint"
             row = solve.row(
                 at, end, nodes, torch.full((rows,), len(use)), _half if halved else None

@@ -70,10 +70,15 @@ def weights(nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
     count = nodes.shape[1]
     power = np.arange(count)
     used = power < order.numpy()[:, None]
-    matrix = np.where(used[:, :, None], nodes.numpy()[:, None, :] ** power[:, None], np.eye(count))
-    return torch.from_numpy(
-        np.linalg.solve(matrix, np.where(used, mu.numpy(), 0.0)[..., None])[..., 0]
-    )
+    right = np.where(used, mu.numpy(), 0.0)[..., None]
+    with np.errstate(all="ignore"):  # the plan refuses what is not finite, and names the row
+        powers = nodes.numpy()[:, None, :] ** power[:, None]
+        matrix = np.where(used[:, :, None], powers, np.eye(count))
+        try:
+            found = np.linalg.solve(matrix, right)
+        except np.linalg.LinAlgError:  # two nodes are one: levels that underflow
+            found = np.full_like(right, np.nan)
+    return torch.from_numpy(found[..., 0])
 
 
 def ramp(rows: int, order: int, final: int | None, few: int) -> Tensor:
