@@ -14,8 +14,7 @@ their states are in sigma units (Euler, Heun, LMS, KDPM2, EDM), on `LevelVE`. Bu
 6. DPMSolverSinglestep's rows span several of its timesteps, at which it calls the model inside:
    one run per row, with their places in the row as `fractions`. For order 3 its second stage is
    `HalvedStage`.
-7. KDPM2Ancestral calls the model with another timestep than that of its state.
-8. The third weight of sde-dpmsolver++ of order 3 has a wrong sign in it: `LessOne`.
+7. The third weight of sde-dpmsolver++ of order 3 has a wrong sign in it: `LessOne`.
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ from reference_support import (
     rows,
     walk,
 )  # fmt: skip
-from sampling_support import Given
 
 from sdekit.sampling import (
     DDIM,
@@ -210,7 +208,7 @@ class HalvedStage(DPMSolverPP):
 
 
 class LessOne(SDEDPMSolverPP):
-    """Order 3 of sde-dpmsolver++ (convention 8)."""
+    """Order 3 of sde-dpmsolver++ (convention 7)."""
 
     difference = "the constant in the third prediction's weight has the other sign: mu_2 / 2 - 1"
 
@@ -286,25 +284,6 @@ def _singlestep(case: Case) -> Outcome:
     return case.found(run, ours)
 
 
-def _elsewhere(case: Case, levels: torch.Tensor) -> Outcome:
-    """KDPM2Ancestral: the second call of a row is answered for the level at its end."""
-    right = case.model(LevelVE())
-    seen: list[float] = []
-
-    def score(x, t):
-        level = float(levels[levels <= t * (1 + 1e-12)][0])
-        seen.append(level)
-        # the state is scaled for its own level, the model told another
-        there = right(x * ((1 + level**2) / (1 + t**2)) ** 0.5, level)
-        return there.score * (level / t)
-
-    sampler = Renoised(sampler=DPMSolver(order=2, multistep=False), eta=1.0)
-    run = walk(Given(score, LevelVE()), sampler, levels, case.x, case.draws)
-    return case.found(
-        run, repr(sampler), "the model is told another level than that of the state", seen=seen
-    )
-
-
 def _sigma_units(case: Case) -> Outcome:
     """The schedulers with x = x_0 + sigma z; levels from the list, without repetitions."""
     levels = case.array("sigmas").unique().flip(0)
@@ -315,11 +294,10 @@ def _sigma_units(case: Case) -> Outcome:
         "Heun": Heun(),
         "LMS": LMS(order=4),
         "KDPM2": DPMSolver(order=2, multistep=False),
+        "KDPM2Ancestral": Renoised(sampler=DPMSolver(order=2, multistep=False), eta=1.0),
     }.get(case.name)
     if case.name == "EDMDPMSolverMultistep":
         sampler = _multistep(case)
-    if case.name == "KDPM2Ancestral":
-        return _elsewhere(case, levels)
     return _along(case, sampler, levels, LevelVE())
 
 

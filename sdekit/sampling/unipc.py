@@ -8,7 +8,8 @@ place of the exact mu_1
 
     c / 2  (UniPC's bh1, SA-Solver),    mu_0 / 2  (UniPC's bh2),                               (1)
 
-which agree to leading order; "exact" keeps the integral (the UniPC code's "vary_coeff").
+which agree to leading order; "exact" keeps the integral. (So does the predictor of the UniPC
+code's "vary_coeff"; its corrector leaves terms out, and measures order 1.)
 
 References: Zhao et al., arXiv:2302.04867, eqs. 3 and 8, algorithms 1 to 4; Xue et al.,
 arXiv:2305.14267, eqs. 14 and 17, algorithm 1.
