@@ -95,8 +95,10 @@ def test_cutting_a_run(sde, sampler):
         rest = Replay(source.draws)
         first = sample(model, (3, 2), grid=grid[: cut + 1], x_init=x, noise=rest, **how).x
         second = sample(model, (3, 2), grid=grid[cut:], x_init=first, noise=rest, **how).x
-        assert torch.equal(first, whole.trajectory[cut])
-        assert torch.equal(second, whole.x)
+        # bitwise, but on VE: torch.pow rounds by the place in a vector of times
+        slack = 1e-13 * ("ve" in sde.kinds) * float(whole.trajectory.abs().max())
+        torch.testing.assert_close(first, whole.trajectory[cut], rtol=0, atol=slack)
+        torch.testing.assert_close(second, whole.x, rtol=0, atol=slack)
 
 
 @every_sampler

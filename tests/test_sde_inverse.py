@@ -78,3 +78,12 @@ def test_closed_forms_are_differentiable(key):
     (slope,) = torch.autograd.grad(sde.t_from_log_snr(y).sum(), y)
     assert_close(slope / (-sde.var(t) / sde.g2(t)), torch.ones_like(t), tol=1e-8)
     assert_close(torch.vmap(sde.t_from_log_snr)(y.detach()), t, tol=1e-10)
+
+
+def test_vp_where_the_snr_underflows():
+    """exp(709) is the largest there is: the softplus of the inverse must not form exp(750)."""
+    sde = VPSDE(beta_max=5000.0)
+    log_snr = torch.linspace(-2400.0, 0.0, 481, dtype=torch.float64)
+    t = sde.t_from_log_snr(log_snr)
+    assert bool((t.diff() < 0).all())
+    torch.testing.assert_close(sde.log_snr(t), log_snr, rtol=1e-9, atol=1e-9)

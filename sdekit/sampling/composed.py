@@ -30,6 +30,7 @@ from sdekit._check import integer, number
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import CountedModel, Sampler, kick
 from sdekit.sampling.churn import Churning, level_of
+from sdekit.sampling.integrals import Levels
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import some_rows
 from sdekit.sde.base import LinearSDE
@@ -201,15 +202,16 @@ class Renoised(_Composed):
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """The inner rows to r_d; then what takes alpha there to alpha at s, and the noise."""
         t, s = self.times(sde, grid)
-        r_t, r_s = level_of(sde, t), level_of(sde, s)
-        left = 1 - self.eta**2 + (self.eta * r_s / r_t).square()  # r_d^2 / r_s^2: never below 0
-        lowest = level_of(sde, torch.zeros_like(t))  # 0, or what VE and EDM have at t = 0
-        left = torch.maximum(left, (lowest / r_s).square())
-        moved = (left < 1) & (r_s > 0)
-        level = torch.where(moved, r_s * left.sqrt(), 1.0)
-        down = torch.where(moved, sde.t_from_log_snr(-2 * level.log()), s)
-        lift = torch.where(moved, sde.alpha(s) / sde.alpha(down), 1.0)
-        fresh = torch.where(moved, sde.sigma(s) * (1 - left).clamp_min(0).sqrt(), 0.0)
+        at, to = Levels(sde, t), Levels(sde, s)
+        # r_d^2 / r_s^2, never below 0; and r_d not below what VE and EDM have at t = 0
+        left = 1 - self.eta**2 + self.eta**2 * torch.exp(2 * (at.l - to.l))
+        lowest = 0.5 * sde.log_snr(torch.zeros((), dtype=torch.float64))
+        left = torch.maximum(left, torch.exp(2 * (to.l - lowest)))
+        moved = (left < 1) & (to.sigma > 0)
+        log_snr = torch.where(moved, 2 * to.l - left.log(), 2 * at.l)
+        down = torch.where(moved, sde.t_from_log_snr(log_snr), s)
+        lift = torch.where(moved, to.alpha / sde.alpha(down), 1.0)
+        fresh = torch.where(moved, to.sigma * (1 - left).clamp_min(0).sqrt(), 0.0)
         return {"lift": lift, "fresh": fresh, "inner": _between(self.sampler, sde, t, down)}
 
     def step(

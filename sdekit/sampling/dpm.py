@@ -156,7 +156,7 @@ class _Exponential(Multistep):
         level = Levels(sde, grid)
         at, to = level[:-1], level[1:]
         solve, rows = Semilinear(self.prediction, self._eta), len(at.t)
-        inside = to.sigma > 0  # a row that lands is one call
+        inside = (to.sigma > 0) & (at.sigma > 0)  # a row that lands is one call
         r = self.fractions or ((1 / 2,) if self.order == 2 else (1 / 3, 2 / 3))
         h = torch.where(inside, to.l - at.l, 0.0)
         times = [sde.t_from_log_snr(2 * (at.l + v * h)).clamp_min(sde.t_min) for v in r]

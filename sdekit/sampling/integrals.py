@@ -51,7 +51,9 @@ def moments(c: Tensor, count: int) -> Tensor:
     value = c.numpy()
     small = np.abs(value) < _SMALL
     near, far = np.where(small, value, 0.0), np.where(small, _SMALL, value)
-    direct = near[:, None] * (np.exp(-near[:, None] * (1 - _NODES)) @ _POWERS[:, :count])
+    kernel = np.exp(-near[:, None] * (1 - _NODES))
+    # a sum, not a product of matrices, whose rounding depends on the number of rows
+    direct = near[:, None] * (kernel[:, :, None] * _POWERS[:, :count]).sum(1)
     mu = np.empty_like(direct)
     mu[:, 0] = -np.expm1(-far)
     for k in range(1, count):

@@ -63,7 +63,7 @@ class VariancePreserving(LinearSDE):
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
         # alpha^2 = SNR / (1 + SNR), so 2 log_alpha = -softplus(-log_snr)
-        return self.t_from_log_alpha(-0.5 * softplus(-log_snr, threshold=800.0))
+        return self.t_from_log_alpha(-0.5 * softplus(-log_snr, threshold=700.0))
 
 
 @dataclass(frozen=True, kw_only=True)
