@@ -6,6 +6,7 @@ from strategies import EVERY, WarpedVP, every_sde, smooth_times
 from support import assert_close
 
 from sdekit.errors import DtypeError, TimeError
+from sdekit.sde import VPSDE
 
 
 @every_sde
