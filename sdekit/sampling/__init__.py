@@ -1,6 +1,6 @@
 """From noise to samples: grids, noise, the one loop, and a file for every family of samplers."""
 
-from sdekit.sampling.adams import DEIS, IPNDM, LMS
+from sdekit.sampling.adams import DEIS, IPNDM, LMS, GradientEstimation
 from sdekit.sampling.adaptive import AdaptiveSDE
 from sdekit.sampling.ancestral import Ancestral
 from sdekit.sampling.base import Corrector, CountedModel, Frame, OneKick, Sampler, kick
@@ -60,6 +60,7 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialEuler",
     "Frame",
+    "GradientEstimation",
     "Grid",
     "Heun",
     "Karras",

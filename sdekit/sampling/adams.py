@@ -27,13 +27,13 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import choice
+from sdekit._check import choice, number
 from sdekit.sampling.integrals import Levels, Semilinear, weights
-from sdekit.sampling.multistep import Multistep
+from sdekit.sampling.multistep import Multistep, Staged
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["DEIS", "IPNDM", "LMS"]
+__all__ = ["DEIS", "IPNDM", "LMS", "GradientEstimation"]
 
 
 def _equal(order: int) -> Tensor:
@@ -276,3 +276,21 @@ def _transfer(at: Levels, to: Levels, w: Tensor) -> dict[str, Tensor]:
     ratio = to.alpha / at.alpha
     on_eps = to.sigma - at.sigma * ratio
     return {"x": ratio, "w": on_eps[:, None] * w, "std": torch.zeros_like(ratio)}
+
+
+@register("sampler", "gradient_estimation", paper="arXiv:2306.04848, algorithm 2")
+@dataclass(frozen=True, kw_only=True)
+class GradientEstimation(Staged):
+    """DDIM along gamma eps_t + (1 - gamma) eps_u, u the row before; gamma = 2 in the paper."""
+
+    gamma: float = 2.0  # 1 is DDIM, 1.5 is iPNDM of order 2
+    memory = 1
+    exact_on = frozenset({"point"})
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """DDIM's transfer."""
+        at, to, new = Levels(sde, grid[:-1]), Levels(sde, grid[1:]), number("gamma", self.gamma)
+        w = torch.tensor([[1.0, 0.0], *[[new, 1 - new]] * (len(at.t) - 1)])
+        return {
+            "stages": [{"t": at.t, "what": Mix(at.t, eps=1.0), **_transfer(at, to, w.double())}]
+        }
