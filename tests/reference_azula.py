@@ -39,6 +39,7 @@ from sdekit.sampling import (
     Corrector,
     DPMSolver,
     DPMSolverPP,
+    GradientEstimation,
     Heun,
     Mix,
     PredictorCorrector,
@@ -218,6 +219,12 @@ def _small(case, data, reference) -> Outcome:
     levels, x = data.array(case, "sigmas"), flat(data, case, "x_T")
     draws = bank(data, case) if mu else []
     model = exact(reference, case["target"], LevelVE())
+    if not mu:
+        sampler = GradientEstimation(gamma=gam)
+        run = Walk(model)
+        run.go(sampler, levels, x, [])
+        error = gaps(run.path[1:], list(flat(data, case, "x_steps")))
+        return Outcome(repr(sampler), error, rows(run.times, levels[:-1]))
     run = Walk(model if gam == 1 else Extrapolated(model, gam))
     for k in range(len(levels) - 1):
         q = float(levels[k + 1] / levels[k])

@@ -22,7 +22,7 @@ COUNTS = {
     "kdiffusion_samplers": Counts(59, 0, 2, 3),
     "edm_samplers": Counts(14, 0, 2, 2),
     "dpm_solver_official": Counts(82, 4, 2, 0),
-    "azula_samplers": Counts(58, 12, 0, 2),
+    "azula_samplers": Counts(60, 10, 0, 2),
 }
 MISSING = {
     "diffusers_schedulers": {"betas/zero_terminal_snr"},
