@@ -227,7 +227,7 @@ class IPNDM(Multistep):
     def warmup_nfe(self) -> int:
         """Of rows of two or four calls."""
         pseudo = 3 * (self.order - 1)
-        return pseudo if self.warmup == "runge_kutta" else super().warmup_nfe
+        return pseudo if self.start == "runge_kutta" else super().warmup_nfe
 
     def what(self, t: Tensor) -> Mix:
         """The noise."""
@@ -251,7 +251,7 @@ class IPNDM(Multistep):
         at, to = level[:-1], level[1:]
         rows = len(at.t)
         warm = (torch.arange(rows) < self.order - 1) & (to.sigma > 0)
-        if self.warmup != "runge_kutta" or not bool(warm.any()):
+        if self.start != "runge_kutta" or not bool(warm.any()):
             return columns
         (first,) = columns["stages"]
         times = [torch.where(warm, u, at.t) for u in (0.5 * (at.t + to.t), to.t)]

@@ -29,7 +29,7 @@ Contin. Dyn. Syst. B 22 (2017), doi:10.3934/dcdsb.2017133 (rejection sampling wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -165,6 +165,9 @@ class AdaptiveSDE(Sampler):
     norm: str = "l2"
     extrapolate: bool = True
     max_nfe: int = 10_000
+    quiet_fields: ClassVar[tuple[str, ...]] = (
+        "h_init", "safety", "exponent", "growth", "norm", "extrapolate", "max_nfe",
+    )  # fmt: skip
 
     needs = frozenset({"linear", "noise", "adaptive"})
 

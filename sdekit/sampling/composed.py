@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -120,6 +120,7 @@ class Churned(Churning, _Composed):
     """
 
     sampler: Any = "ddim"  # a Sampler once made
+    quiet_fields: ClassVar[tuple[str, ...]] = ("churn_min", "churn_max", "noise_scale")
 
     def __post_init__(self) -> None:
         """Check the fields."""

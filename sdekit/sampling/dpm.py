@@ -58,7 +58,7 @@ class _Exponential(Multistep):
     multistep: bool = True
     variant: str = "midpoint"
     corrected: bool = False
-    warmup: str | None = None  # type: ignore[assignment]  # a name once made
+    warmup: str | None = None
     fractions: tuple[float, ...] | None = None
     prediction: ClassVar[str]
     most: ClassVar[int] = 3
@@ -72,11 +72,9 @@ class _Exponential(Multistep):
         for name in ("multistep", "corrected"):
             flag(name, getattr(self, name))
         choice("variant", self.variant, ("midpoint", "heun"))
-        stochastic = bool(self._eta)
-        if self.warmup is None:
-            self._set(warmup="heun" if self.corrected and not stochastic else "rising")
         super().__post_init__()
-        if stochastic and self.warmup == "heun":
+        stochastic = bool(self._eta)
+        if stochastic and self.start == "heun":
             raise ConfigError("warmup='heun' repeats a row, which noise does not allow: eta > 0")
         if stochastic and self.order > 2 and not self.multistep:
             raise ConfigError("order must be 1 or 2 for a stochastic singlestep method, got 3")
@@ -92,6 +90,11 @@ class _Exponential(Multistep):
     @property
     def _eta(self) -> float:
         return getattr(self, "eta", 0.0)
+
+    @property
+    def start(self) -> str:
+        """As published, but for the corrected form, of which a rising one would cap the order."""
+        return self.warmup or ("heun" if self.corrected and not self._eta else "rising")
 
     @property
     def weak_order(self) -> int:

@@ -80,7 +80,7 @@ class ERSDE(Multistep):
         choice("scale", self.scale, _SCALES)
         flag("corrected", self.corrected)
         super().__post_init__()
-        if self.warmup == "heun" and self.scale != "ode":
+        if self.start == "heun" and self.scale != "ode":
             raise ConfigError(
                 f"warmup='heun' repeats a row, which the noise of scale={self.scale!r} forbids"
             )

@@ -80,19 +80,24 @@ class Multistep(Staged):
 
     order: int = 2
     final_order: int | None = None
-    warmup: str = "rising"
+    warmup: str | None = "rising"
     most: ClassVar[int] = 4
     few: ClassVar[int] = 0  # rows below which orders fall to 1 where final_order is None
 
     def __post_init__(self) -> None:
         self._set(order=integer("order", self.order, ge=1, le=self.most))
-        choice("warmup", self.warmup, self._warmups())
+        choice("warmup", self.start, self._warmups())
         if self.final_order is not None:
             integer("final_order", self.final_order, ge=1, le=self.order)
 
     @classmethod
     def _warmups(cls) -> tuple[str, ...]:
         return ("rising", "heun")
+
+    @property
+    def start(self) -> str | None:
+        """The warm-up: the field, or what None stands for."""
+        return self.warmup
 
     @abstractmethod
     def what(self, t: Tensor) -> Mix:
@@ -111,7 +116,7 @@ class Multistep(Staged):
     @property
     def weak_order(self) -> int:
         """As far as the first row lets it."""
-        return min(self.order, {"rising": 2, "heun": 3}.get(self.warmup, self.order))
+        return min(self.order, {"rising": 2, "heun": 3}.get(str(self.start), self.order))
 
     @property
     def exact_on(self) -> frozenset[str]:
@@ -121,7 +126,7 @@ class Multistep(Staged):
     @property
     def warmup_nfe(self) -> int:
         """One, where the first row is repeated."""
-        return int(self.warmup == "heun" and self.order > 1)
+        return int(self.start == "heun" and self.order > 1)
 
     @property
     def memory(self) -> int:
@@ -137,7 +142,7 @@ class Multistep(Staged):
         order = ramp(len(h), self.order, self.final_order, self.few)
         row = self.integral(sde, at, to, nodes, order)
         first = {"t": at.t, "what": self.what(at.t), **row}
-        if self.order == 1 or self.warmup != "heun":
+        if self.order == 1 or self.start != "heun":
             return {"stages": [first]}
         again = (torch.arange(len(h)) == 0) & (to.sigma > 0)
         call = torch.where(again, to.t, at.t)
