@@ -130,7 +130,11 @@ def test_every_sampler_runs_on_it_and_chunks_do_not_matter(name, how):
     options = dict(sampler=name, steps=6, seed=0, denoise=True, dtype=torch.float64)
     whole = sample(model, (20, 2), **options)
     assert float(whole.x.abs().max()) <= 0.4
-    assert float((whole.x.abs() > 0.4 - 1e-9).double().mean()) > 0.2
+    # how much of a prediction is at the limit depends on where the model is asked: at the start
+    x = sample(ExactScore(two_modes(), VPSDE()), (20, 2), steps=1, seed=0, keep="all").trajectory[
+        0
+    ]
+    assert float((model(x, 0.3).x0.abs() > 0.4 - 1e-9).double().mean()) > 0.2
     if "adaptive" not in defaults("sampler")[name].needs:  # whose steps a batch shares
         assert torch.equal(sample(model, (20, 2), chunk=16, **options).x, whole.x)
         unbound = sample(Wrapped(model), (20, 2), **options)

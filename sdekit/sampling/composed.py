@@ -157,9 +157,9 @@ class Churned(Churning, _Composed):
 
     @classmethod
     def examples(cls) -> list[Churned]:
-        """Around a sampler of order 1 and of order 2."""
+        """Nothing but DDIM, and churn around a sampler of order 2."""
         two = "dpm_solver(order=2, multistep=False)"
-        return [cls(churn=5.0, churn_max=5.0), cls(sampler=two, churn=5.0, churn_max=5.0)]
+        return [cls(), cls(sampler=two, churn=5.0, churn_max=5.0)]
 
 
 @register("sampler", "renoised", paper="arXiv:2010.02502, eq. 16")
@@ -226,7 +226,7 @@ class Renoised(_Composed):
     def examples(cls) -> list[Renoised]:
         """Around DDIM, and the field's two of order 2."""
         return [
-            cls(eta=0.5),
+            cls(),
             cls(sampler="dpmpp_2m(order=2, multistep=False)"),
             cls(sampler="dpm_solver(order=2, multistep=False)"),
         ]

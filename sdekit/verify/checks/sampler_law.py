@@ -103,7 +103,7 @@ def limit_law(sampler: Any) -> Finding:
         errors = _errors(sampler, sde)
         a, b, c = errors[-3:]
         before, limit = _limit(*errors[-4:-1]), _limit(a, b, c)
-        allowed = torch.maximum(0.6 * before.abs(), 0.1 * c.abs().max() + 1e-6)
+        allowed = torch.maximum(0.6 * before.abs(), 0.1 * c.abs().max() + 1e-5)
         k = int((limit.abs() / allowed).argmax())
         what, d = ("variance", k) if k < len(c) // 2 else ("mean", k - len(c) // 2)
         says = (

@@ -67,8 +67,9 @@ def _run(sampler: Any, case: Any, noise: Any) -> tuple[list[tuple[Tensor, float]
 
     calls, out = run(float(grid[0]))
     first = calls[0][1]
-    # some spacings begin below the process's end: the start is then that of their first time
-    return (calls, out) if first == float(grid[0]) else run(first)
+    # some spacings begin below the process's end: the start is then that of their first time;
+    # churn begins above it, and goes there itself
+    return (calls, out) if first >= float(grid[0]) else run(first)
 
 
 @claim(
