@@ -18,7 +18,14 @@ from sdekit.verify.front import everything, subject_of
 FEW = 3  # cases a check; `sdekit verify` asks 24
 
 
-@parametrize_with_checks(everything(), max_examples=FEW)
+def marks(thing, one):
+    """Long ladders are for the first example of a sampler; the others' orders are on file."""
+    entry = catalogue("sampler").get(getattr(thing, "catalogue_name", ""))
+    other = entry is not None and isinstance(thing, entry.cls) and thing != entry.examples()[0]
+    return pytest.mark.slow if other and one.cost == "slow" else ()
+
+
+@parametrize_with_checks(everything(), max_examples=FEW, marks=marks)
 def test_the_catalogue(check):
     check()
 

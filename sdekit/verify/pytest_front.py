@@ -19,6 +19,7 @@ def parametrize_with_checks(
     expected_failures: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None,
     max_examples: int = EXAMPLES,
     seed: int = 0,
+    marks: Callable[[Any, Any], Any] | None = None,
 ) -> Callable[[Callable[..., Any]], Any]:
     """A decorator that calls a test with `check` once for every check of every object.
 
@@ -32,6 +33,7 @@ def parametrize_with_checks(
             gives them for an object.
         max_examples: cases a check.
         seed: of the cases and draws.
+        marks: a function of an object and a check that gives the test's pytest marks, () for none.
 
     Raises:
         ConfigError: an expected failure that is no check of any of the objects.
@@ -66,7 +68,9 @@ def parametrize_with_checks(
                 if not result.ok:
                     raise AssertionError(str(result))
 
-            cases.append(pytest.param(call, id=f"{name or subject.label}-{one.name}"))
+            given_marks = marks(subject.thing, one) if marks else ()
+            case = pytest.param(call, id=f"{name or subject.label}-{one.name}", marks=given_marks)
+            cases.append(case)
     if wanted - seen:
         raise ConfigError(
             f"expected_failures: no check of these objects is {sorted(wanted - seen)}"
