@@ -49,7 +49,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sdekit import VPSDE, ExactScore, Gaussian, GaussianMixture, LinearSDE, catalogue, make
-from sdekit.errors import NonFiniteError, SdekitError
+from sdekit.errors import ConfigError, NonFiniteError, SdekitError
 from sdekit.exact import Law1D, mapped_law, output_law, output_law_1d, probe_callable
 from sdekit.sampling import Corrector, CountedModel
 from sdekit.sampling.grid import resolve_grid
@@ -156,6 +156,8 @@ class Quick:
         """An object with .eps and .x0."""
         alpha, sigma, law = self._made(t)
         self.calls += 1
+        if law is None:
+            raise ConfigError(f"the model is asked at t = {float(t):g}, where sigma = 0")
         score = law._score(x.double())
         a, s = float(alpha), float(sigma)
         return type("Seen", (), {"eps": -s * score, "x0": (x + s * s * score) / a})()
@@ -349,7 +351,13 @@ def run(method: Method, budgets: Sequence[int], laws: Sequence[str]) -> list[Row
     """The rows of a method, in a process of their own."""
     torch.set_num_threads(1)
     logging.getLogger("diffusers").setLevel(logging.ERROR)  # it reports options it changes itself
-    return list(method.rows(budgets, laws))
+    try:
+        return list(method.rows(budgets, laws))
+    except Exception as error:  # another library's code may raise anything, and the others go on
+        if method.side == "sdekit":
+            raise
+        about = (method.side, method.label, method.place, 0, 0, "all", None, None)
+        return [Row(*about, _short(error))]
 
 
 def best(rows: Sequence[Row], law: str, budget: int, ours: bool) -> Row | None:

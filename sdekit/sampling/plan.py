@@ -9,7 +9,7 @@ depends on (sampler, sde, grid, parametrisation) only, and is cached on them.
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -113,22 +113,56 @@ def _column(name: str, column: object, count: int) -> list[Any]:
     return values if column.ndim == 1 else [tuple(v) for v in values]
 
 
+def _mixes(columns: Any, name: str = "") -> Iterator[tuple[str, Mix]]:
+    """Every `Mix` among columns, with its name."""
+    if isinstance(columns, Mapping):
+        for key, column in columns.items():
+            yield from _mixes(column, key)
+    elif isinstance(columns, list):
+        for part in columns:
+            yield from _mixes(part)
+    elif isinstance(columns, Mix):
+        yield name, columns
+
+
+def _resolved(
+    columns: Columns, sde: LinearSDE, parametrization: Parametrization
+) -> dict[int, Tensor]:
+    """The weights of every `Mix`, by its id: found together, since a call costs more than rows."""
+    found = list(_mixes(columns))
+    for name, mix in found:
+        _refuse_singular(name, mix.at, sde)
+    mixes = [mix for _, mix in found]
+    fields = ("x", "x0", "eps", "score")
+    shapes = [torch.as_tensor(getattr(m, field)).shape for m in mixes for field in fields]
+    even = all(m.at.ndim == 1 for m in mixes) and all(len(shape) < 2 for shape in shapes)
+    if not even or not mixes:  # a column of a wrong shape, which is refused by its name
+        return {id(mix): mix.resolve(sde, parametrization) for mix in mixes}
+    joined: dict[str, Any] = {}
+    for field in fields:
+        parts = [getattr(mix, field) for mix in mixes]
+        zero = all(isinstance(part, float | int) and part == 0 for part in parts)
+        spread = (
+            torch.as_tensor(part, dtype=torch.float64).expand(len(mix.at))
+            for part, mix in zip(parts, mixes, strict=True)
+        )
+        joined[field] = 0.0 if zero else torch.cat(list(spread))
+    whole = Mix(torch.cat([mix.at for mix in mixes]), **joined).resolve(sde, parametrization)
+    parts = whole.split([len(mix.at) for mix in mixes])
+    return {id(mix): part for mix, part in zip(mixes, parts, strict=True)}
+
+
 def _rows(
-    columns: Columns,
-    sde: LinearSDE,
-    parametrization: Parametrization,
-    count: int,
-    calls: set[float],
+    columns: Columns, resolved: Mapping[int, Tensor], count: int, calls: set[float]
 ) -> list[Any]:
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
         if isinstance(column, Mapping):
-            values[name] = _rows(column, sde, parametrization, count, calls)
+            values[name] = _rows(column, resolved, count, calls)
         elif isinstance(column, list):
-            values[name] = _lists(column, sde, parametrization, count, calls)
+            values[name] = _lists(column, resolved, count, calls)
         elif isinstance(column, Mix):
-            _refuse_singular(name, column.at, sde)
-            values[name] = _column(name, column.resolve(sde, parametrization), count)
+            values[name] = _column(name, resolved[id(column)], count)
             calls.update(column.at.tolist())
         else:
             values[name] = _column(name, column, count)
@@ -142,20 +176,14 @@ def _row_type(names: tuple[str, ...]) -> Any:
 
 
 def _lists(
-    parts: list[Columns],
-    sde: LinearSDE,
-    parametrization: Parametrization,
-    count: int,
-    calls: set[float],
+    parts: list[Columns], resolved: Mapping[int, Tensor], count: int, calls: set[float]
 ) -> list[tuple[Any, ...]]:
     """One tuple a row, of the parts that are present in it."""
     made = []
     for part in parts:
         there = part.get("present")
-        rows = _rows(
-            {name: column for name, column in part.items() if name != "present"},
-            sde, parametrization, count, calls,
-        )  # fmt: skip
+        present = {name: column for name, column in part.items() if name != "present"}
+        rows = _rows(present, resolved, count, calls)
         made.append((rows, [True] * count if there is None else there.tolist()))
     return [tuple(rows[k] for rows, there in made if there[k]) for k in range(count)]
 
@@ -175,7 +203,7 @@ def _plan(sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, gr
         t, s = sampler.times(sde, times)
         columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
         calls: set[float] = set()
-        rows = _rows(columns, sde, parametrization, len(t), calls)
+        rows = _rows(columns, _resolved(columns, sde, parametrization), len(t), calls)
     return Plan(
         grid=torch.cat([times[:1], s]), rows=rows, calls=tuple(sorted(calls, reverse=True))
     )
