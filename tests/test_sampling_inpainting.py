@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from sampling_support import Given, Wrapped, draws, two_modes
+from sampling_support import Given, Wrapped, adaptive, defaults, draws, two_modes
 from strategies import every_sde, f64
 
 from sdekit import inpaint
@@ -366,3 +366,21 @@ def test_a_model_without_a_derivative():
     with pytest.raises(ModelError, match="replace"):
         inpaint(model, KNOWN, MASK, steps=2)
     assert inpaint(model, KNOWN, MASK, steps=2, method="replace").x.shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", sorted(defaults("sampler")))
+@pytest.mark.parametrize("jump", [1, 3])
+def test_replacement_with_every_sampler(name, jump):
+    """Pieces of any length join, whatever a sampler's columns are."""
+    sampler = defaults("sampler")[name]
+    model = ExactScore(Gaussian(f64([0.0, 0.0]), f64([[1.0, 0.8], [0.8, 1.0]])), VPSDE())
+    known, mask = f64([2.0, 0.0]), torch.tensor([True, False])
+    how = dict(n=400, method="replace", sampler=sampler, steps=14, seed=0, resample=6, jump=jump)
+    if adaptive(sampler):
+        with pytest.raises(ConfigError):
+            inpaint(model, known, mask, **how)
+        return
+    x = inpaint(model, known, mask, **how).x
+    assert torch.equal(x[:, 0], torch.full((400,), 2.0, dtype=x.dtype))
+    if sampler.order is not None:  # the mean goes from 0 to 1.6 as rounds are added
+        assert 0.7 < float(x[:, 1].mean()) < 1.9

@@ -290,7 +290,5 @@ class GradientEstimation(Staged):
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """DDIM's transfer."""
         at, to, new = Levels(sde, grid[:-1]), Levels(sde, grid[1:]), number("gamma", self.gamma)
-        w = torch.tensor([[1.0, 0.0], *[[new, 1 - new]] * (len(at.t) - 1)])
-        return {
-            "stages": [{"t": at.t, "what": Mix(at.t, eps=1.0), **_transfer(at, to, w.double())}]
-        }
+        w = torch.tensor([[1.0, 0.0], *[[new, 1 - new]] * (len(at.t) - 1)], dtype=torch.float64)
+        return {"stages": [{"t": at.t, "what": Mix(at.t, eps=1.0), **_transfer(at, to, w)}]}

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import choice, integer, number
+from sdekit._check import choice, flag, integer, number
 from sdekit._times import expand_like
 from sdekit.errors import SolverError
 from sdekit.sampling.base import CountedModel, Sampler
@@ -178,6 +178,7 @@ class AdaptiveSDE(Sampler):
         self._set(growth=number("growth", self.growth, gt=1))
         self._set(safety=number("safety", self.safety, gt=0, le=1))
         choice("norm", self.norm, NORMS)
+        flag("extrapolate", self.extrapolate)
         self._set(max_nfe=integer("max_nfe", self.max_nfe, ge=1))
 
     @property
@@ -199,7 +200,7 @@ class AdaptiveSDE(Sampler):
         """The whole solve, from c.t to c.s."""
         if c.s >= c.t or not len(x):  # a chain of one step ends where it starts
             return x.clone(), state
-        return _Solve(self, model, x, c.t, c.s).run(noise), state
+        return _Solve(self, model, x, c.t, c.s).run(noise).to(x.dtype), state
 
     def path(self, x: Tensor) -> PathAhead:
         """The Brownian paths that a run with samples like x follows."""

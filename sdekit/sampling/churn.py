@@ -56,7 +56,7 @@ class Churning(Sampler):
         inside = (level >= self.churn_min) & (level <= ceiling)
         gamma = inside.to(torch.float64) * min(self.churn / len(t), _LARGEST_GAMMA)
         raised = level * (1 + gamma)
-        reach = sde if not bool(raised[0] > level[0]) else _longer(sde, float(raised.max()))
+        reach = _longer(sde, float(raised.max()))  # the process itself, where that is far enough
         high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
         lift = reach.alpha(high) / reach.alpha(t)
         fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale

@@ -90,7 +90,8 @@ class _Composed(Sampler):
 
     def _lifted(self, x: Tensor, c: Any, noise: Noise) -> Tensor:
         """Eqs. (1) and (3): c.lift x + c.fresh z."""
-        return kick(torch.mul(x, c.lift), c.fresh, noise) if c.fresh else x
+        moved = c.fresh or c.lift != 1
+        return kick(torch.mul(x, c.lift), c.fresh, noise) if moved else x
 
 
 @register("sampler", "churned", paper="arXiv:2206.00364, algorithm 2")
@@ -240,9 +241,9 @@ class Restart(_Composed):
     Args:
         sampler: deterministic and without memory: an object or a spelling; Heun in the paper.
         intervals: (low, high, steps, repeats) each, with levels of sigma/alpha: where the grid is
-            nearest to `low`, go up to `high` and down again in `steps` rows (equal in the seventh
-            root of the level), `repeats` times. One whose grid time is not below `high` is left
-            out. The default is one of the paper's for CIFAR-10.
+            nearest to `low`, go up to `high` (at most the grid's first level) and down again in
+            `steps` rows (equal in the seventh root of the level), `repeats` times. One whose grid
+            time is not below `high` is left out. The default is one of the paper's for CIFAR-10.
 
     Raises:
         ConfigError: an interval that is not 0 < low < high, steps and repeats >= 1; a sampler with
@@ -294,6 +295,7 @@ class Restart(_Composed):
         loops: dict[int, list[float]] = {}
         for low, high, steps, repeats in self.intervals:
             k = int((distance - math.log(low)).abs().argmin())
+            high = min(high, float(level[0]))
             if float(distance[k]) < math.log(high):
                 loops.setdefault(k, []).extend(self._loop(sde, high, grid[k], steps) * repeats)
         walk = [v for k, t in enumerate(grid.tolist()) for v in (t, *loops.get(k, ()))]
@@ -301,7 +303,7 @@ class Restart(_Composed):
         return times[:-1], times[1:]
 
     def _loop(self, sde: LinearSDE, high: float, low: Tensor, steps: int) -> list[float]:
-        """From the level `high` (or the start, where that is lower) to the time `low`."""
+        """From the level `high` to the time `low`."""
         ends = (sde.t_from_log_snr(-2 * math.log(high)).clamp_max(sde.t_max), low)
         roots = [level_of(sde, t) ** (1 / _RHO) for t in ends]
         level = torch.linspace(float(roots[0]), float(roots[1]), steps + 1, dtype=torch.float64)

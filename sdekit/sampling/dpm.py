@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import choice, flag, number
+from sdekit._check import choice, flag, number, shown
 from sdekit.errors import ConfigError
 from sdekit.sampling.integrals import Levels, Semilinear
 from sdekit.sampling.multistep import Multistep
@@ -79,6 +79,8 @@ class _Exponential(Multistep):
         if stochastic and self.order > 2 and not self.multistep:
             raise ConfigError("order must be 1 or 2 for a stochastic singlestep method, got 3")
         if self.fractions is not None:
+            if not isinstance(self.fractions, tuple | list):
+                raise ConfigError(f"fractions must be a tuple, got {shown(self.fractions)}")
             r = tuple(number("fractions", v, gt=0, lt=1) for v in self.fractions)
             if len(r) != self.order - 1 or list(r) != sorted(set(r)):
                 raise ConfigError(
@@ -94,7 +96,9 @@ class _Exponential(Multistep):
     @property
     def start(self) -> str:
         """As published, but for the corrected form, of which a rising one would cap the order."""
-        return self.warmup or ("heun" if self.corrected and not self._eta else "rising")
+        if self.warmup is not None:
+            return self.warmup
+        return "heun" if self.corrected and not self._eta else "rising"
 
     @property
     def weak_order(self) -> int:

@@ -93,7 +93,7 @@ class Heun(Churning):
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
         """Eqs. (1) to (3)."""
-        if c.fresh:
+        if c.fresh or c.lift != 1:
             x = kick(torch.mul(x, c.lift), c.fresh, noise)
         out = model(x, c.high)
         y = out.mix(c.euler)

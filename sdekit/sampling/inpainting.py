@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdekit._catalogue import make_one
 from sdekit._check import choice, integer, same_device
@@ -173,10 +173,20 @@ class _Replace(_Started):
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Columns of several plans one after the other: tensors, `Mix`, or dicts of them."""
+    """Columns of several plans one after the other: tensors, `Mix`, dicts and lists of them.
+
+    A short piece may know fewer predictions, or stages, than a long one: weights are filled with
+    zeros, and stages with ones that are not present.
+    """
     first = parts[0]
     if isinstance(first, Tensor):
+        if first.ndim == 2:
+            width = max(part.shape[1] for part in parts)
+            parts = [nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
         return torch.cat(list(parts))
+    if isinstance(first, list):
+        most = max(len(part) for part in parts)
+        return [_joined([_stage(part, k) for part in parts]) for k in range(most)]
     if isinstance(first, Mapping):
         return {name: _joined([part[name] for part in parts]) for name in first}
 
@@ -185,6 +195,14 @@ def _joined(parts: Sequence[Any]) -> Any:
         return torch.cat([v.expand(len(m.at)) for v, m in zip(values, parts, strict=True)])
 
     return Mix(**{f.name: column(f.name) for f in dataclasses.fields(first)})
+
+
+def _stage(stages: list[Any], k: int) -> dict[str, Any]:
+    """Stage k of a piece, or, where it has none, its first one marked as absent."""
+    stage = stages[k] if k < len(stages) else stages[0]
+    every = torch.ones(len(stage["t"]), dtype=torch.bool)
+    present = stage.get("present", every) if k < len(stages) else ~every
+    return {**stage, "present": present}
 
 
 def inpaint(

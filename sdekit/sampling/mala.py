@@ -27,6 +27,7 @@ section 1.4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ _LOBATTO: dict[int, tuple[Sequence[float], Sequence[float], float]] = {
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """The inner product of each sample [(n, *dims) and (n, *dims) -> (n,)], not in half."""
     wide = torch.promote_types(a.dtype, torch.float32)
-    return tree_sum((a.to(wide) * b.to(wide)).reshape(len(a), -1), 1)
+    return tree_sum((a.to(wide) * b.to(wide)).reshape(len(a), math.prod(a.shape[1:])), 1)
 
 
 def log_acceptance(
@@ -164,7 +165,7 @@ class MALA(Corrector):
             score_y = model(y, c.t).mix(c.score)
             ratio = self._log_ratio(x, y, score, score_y, c, model)
             log_a = self.acceptance(x, y, score, score_y, ratio, c.step)
-            first = noise(x).reshape(len(x), -1)[:, 0]
+            first = noise(x).reshape(len(x), math.prod(x.shape[1:]))[:, 0]
             # NaN is no reason to stay: the run must see it
             moves = ~(torch.special.log_ndtr(first.to(log_a.dtype)) >= log_a)
             moves = moves.reshape(-1, *[1] * (x.ndim - 1))

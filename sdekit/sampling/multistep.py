@@ -115,8 +115,9 @@ class Multistep(Staged):
 
     @property
     def weak_order(self) -> int:
-        """As far as the first row lets it."""
-        return min(self.order, {"rising": 2, "heun": 3}.get(str(self.start), self.order))
+        """As far as the first row and the last one let it."""
+        last = self.order if self.final_order is None else self.final_order + 1
+        return min(self.order, last, {"rising": 2, "heun": 3}.get(str(self.start), self.order))
 
     @property
     def exact_on(self) -> frozenset[str]:
@@ -158,7 +159,7 @@ class Corrected(Sampler):
     Columns: `what` of the call at t; x, w and std of the row from here; and, where `corrects` is
     not 0, `correct` with x, w and std, which repeats the row that led here with the prediction
     here among the values and with the noise that it drew. In the state: where the last row began,
-    its noise, the predictions.
+    its noise, the predictions, and what it returned.
     """
 
     def step(
@@ -167,14 +168,16 @@ class Corrected(Sampler):
         """One call; the correction of the last row; the prediction of this one."""
         seen: tuple[Tensor, ...] = (model(x, c.t).mix(c.what),)
         if state:
-            start, z, earlier = state
+            start, z, earlier, left = state
             seen += earlier
             if c.corrects:
-                x = combined(start, c.correct.x, seen, c.correct.w)
+                came, x = x, combined(start, c.correct.x, seen, c.correct.w)
                 if z is not None:
                     x.add_(z, alpha=c.correct.std)
+                if came is not left:  # somebody moved it since: a corrector, known entries
+                    x.add_(came).sub_(left)
         y, z = combined(x, c.x, seen, c.w), None
         if c.std:
             z = noise(y)
             y.add_(z, alpha=c.std)
-        return y, (x, z, seen[: self.memory])
+        return y, (x, z, seen[: self.memory], y)

@@ -151,7 +151,9 @@ class Projected(Carrying):
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
         """Eq. (3) as a function of (x, float)."""
-        known, origin = cond.get(KNOWN, self.known), (self.sde, self._inner)
+        known = cond.get(KNOWN, self.known)
+        long = self.sde.reaching(max(times, default=0.0))  # a run may churn above t_max
+        origin = (long, self._inner)
         if not hasattr(self.model, "bind"):  # its own raw output tells whether it has a derivative
             return lambda x, t: self(x, t, **cond).raw
         with torch.inference_mode(False):  # a tensor made there could not be used by autograd

@@ -131,7 +131,7 @@ _add(
     "limit_law",
     "the corrector starts from the predicted end of the last row, not from its beginning",
     step=lambda self, x, c, model, state, noise: Corrected.step(
-        self, x, c, model, (x, None, state[2]) if state else None, noise
+        self, x, c, model, (x, *state[1:]) if state else None, noise
     ),
 )
 _add(
@@ -158,7 +158,7 @@ _add(
     "limit_law",
     "the corrector leaves the predictor's noise out",
     step=lambda self, x, c, model, state, noise: Corrected.step(
-        self, x, c, model, (state[0], None, state[2]) if state else None, noise
+        self, x, c, model, (state[0], None, *state[2:]) if state else None, noise
     ),
 )
 _add(
