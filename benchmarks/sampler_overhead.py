@@ -94,6 +94,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=60)
     args = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(
@@ -112,7 +113,7 @@ def main() -> None:
                 if "adaptive" in sampler.needs:
                     continue
                 steps = 20 if args.quick else args.steps
-                row = measure(sampler, batch, steps, 5 if args.quick else 60)
+                row = measure(sampler, batch, steps, 5 if args.quick else args.repeats)
                 rows.append(row)
                 table.add_row(
                     row["sampler"], str(batch), f"{row['bare_us']:.1f}", f"{row['ours_us']:.1f}",

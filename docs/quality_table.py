@@ -39,11 +39,14 @@ SAME = {
 
 _DENOISED = "ours keeps one call of the budget for the noiseless step to x_0, theirs ends at 1e-3"
 # why the two differ, by the name of theirs
+_FIRST_LEVEL = "its last step ends at the chain's first noise level, 0.01, and not at the data"
 REASONS = {
     "ddim": "where 1000 is no multiple of the steps, its steps end at t - 1000 // n and not at "
     "the next of its own times",
     "ddpm-large": "it adds the noise of its last step, which lands on the data; ours adds none "
     "where the variance is 0",
+    "deis": _FIRST_LEVEL,
+    "sa-solver": _FIRST_LEVEL,
     "azula-ddim": _DENOISED,
     "azula-heun": _DENOISED,
     "azula-ddpm": _DENOISED,

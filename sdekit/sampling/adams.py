@@ -13,8 +13,11 @@ samplers of this file differ in the variable of that polynomial:
     ipndm    the number of the row: the classical coefficients for equal steps, whatever the
              grid                                                                              (4)
 
+`gradient_estimation` is (4) with two predictions, and a weight gamma of the newest to choose.
+
 References: Zhang and Chen, arXiv:2204.13902, eqs. 14, 15 and appendix (DEIS, iPNDM); Liu et al.,
-arXiv:2202.09778, eqs. 9, 11, 12 (PNDM); Katherine Crowson's k-diffusion for LMS.
+arXiv:2202.09778, eqs. 9, 11, 12 (PNDM); Permenter and Yuan, arXiv:2306.04848, algorithm 2
+(gradient estimation); Katherine Crowson's k-diffusion for LMS.
 """
 
 from __future__ import annotations
