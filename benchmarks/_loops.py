@@ -164,6 +164,8 @@ def bare_loop(sampler: Sampler, rows: list, net: nn.Module, told: Tensor) -> Loo
 
     families = {"heun": heun, "predictor_corrector": pair, "probability_flow": runge_kutta}
     families |= {"midpoint": runge_kutta, "rk4": runge_kutta}
+    if sampler.catalogue_name == "mala":
+        return own_steps
     if hasattr(rows[0], "move"):
         return (
             norm_corrections if getattr(sampler, "rule", "sigma") == "batch_norm" else corrections
