@@ -59,7 +59,9 @@ def test_a_device_returns_what_the_cpu_returns(sampler, device):
     torch.testing.assert_close(there.cpu(), here, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("source", [None, Antithetic(3), Brownian(3)], ids=repr)
+@pytest.mark.parametrize(
+    "source", [None, Antithetic(3), Brownian(3)], ids=["keyed", "antithetic", "brownian"]
+)
 def test_chunks_do_not_change_the_noise(source, device):
     model = ExactScore(two_modes(), VPSDE())
     how = dict(sampler="ancestral", steps=6, seed=4, noise=source, device=device)
