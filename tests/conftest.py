@@ -132,22 +132,3 @@ def global_state_unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
         before.restore()
         if request.node.get_closest_marker("touches_global_rng") is None:
             pytest.fail(f"the test changed {', '.join(changed)}")
-
-
-# wide products of samplers with processes, grids and cuts: the third example of a sampler and the
-# ones after it are asked in the slow suite; the kit asks every example in the fast one
-_WIDE = ("test_sampling_nfe", "test_sampling_batches", "test_sampling_exactness",
-         "test_sampling_runs", "test_sampling_symmetry", "test_sampling_options")  # fmt: skip
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        sampler = callspec.params.get("sampler") if callspec else None
-        if sampler is None or item.path.stem not in _WIDE:
-            continue
-        examples = type(sampler).examples()
-        if sampler in examples[2:]:
-            item.add_marker(pytest.mark.slow)
