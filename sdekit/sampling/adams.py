@@ -25,13 +25,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, number
-from sdekit.sampling.integrals import Levels, Semilinear, weights
+from sdekit.sampling.integrals import Levels, Semilinear, legendre, weights
 from sdekit.sampling.multistep import Multistep, Staged
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -172,8 +171,7 @@ class DEIS(Multistep):
         return [cls(), cls(order=3), cls(order=3, polynomial="t", warmup="heun")]
 
 
-_NODES, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(12))
-_NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS
+_NODES, _WEIGHTS = (torch.from_numpy(a) for a in legendre(12))
 
 
 def _in_time(sde: LinearSDE, at: Levels, to: Levels, count: int) -> Tensor:
@@ -250,11 +248,13 @@ class IPNDM(Multistep):
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Rows of one call, and the Runge-Kutta rows of four."""
         columns = super().coefficients(sde, grid)
+        if self.start != "runge_kutta":
+            return columns
         level = Levels(sde, grid)
         at, to = level[:-1], level[1:]
         rows = len(at.t)
         warm = (torch.arange(rows) < self.order - 1) & (to.sigma > 0)
-        if self.start != "runge_kutta" or not bool(warm.any()):
+        if not bool(warm.any()):
             return columns
         (first,) = columns["stages"]
         times = [torch.where(warm, u, at.t) for u in (0.5 * (at.t + to.t), to.t)]

@@ -48,7 +48,7 @@ __all__ = ["AdaptiveSDE", "PathAhead"]
 _LEAST = 2.0**-50  # of the first time: a shorter step is lost in the rounding of times
 NORMS = ("l2", "linf")
 
-Levels = tuple[Tensor, Tensor]  # f and g^2 at each sample's time [(batch,), (batch,)]
+_Rates = tuple[Tensor, Tensor]  # f and g^2 at each sample's time [(batch,), (batch,)]
 
 
 class PathAhead:
@@ -278,10 +278,10 @@ class _Solve:
     def _where(self, chosen: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(chosen.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
 
-    def _levels(self, t: Tensor) -> Levels:
+    def _levels(self, t: Tensor) -> _Rates:
         return self.sde.f(t), self.sde.g2(t).clamp_min(0)
 
-    def _drift(self, x: Tensor, t: Tensor, levels: Levels, rows: Tensor) -> Tensor:
+    def _drift(self, x: Tensor, t: Tensor, levels: _Rates, rows: Tensor) -> Tensor:
         """g^2 score - f x of these rows [(batch, *dims)], any finite value in the others."""
         if not bool(rows.any()):
             return torch.zeros_like(x)

@@ -32,7 +32,7 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import choice, flag, number, shown
 from sdekit.errors import ConfigError
-from sdekit.sampling.integrals import Levels, Semilinear
+from sdekit.sampling.integrals import Levels, Semilinear, with_pair
 from sdekit.sampling.multistep import Multistep
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -142,14 +142,16 @@ class _Exponential(Multistep):
         """Eqs. (3) and (4) of `sdekit.sampling.integrals`, with (1) and (2)."""
 
         def published(mu: Tensor, c: Tensor) -> Tensor:
-            columns = list(mu.unbind(1))
-            if self.variant == "midpoint" and len(columns) > 1:
-                columns[1] = torch.where(order == 2, 0.5 * columns[0], columns[1])
-            if not self.corrected and len(columns) > 2:
-                columns[2] = 0.5 * columns[2]
-            return torch.stack(columns, dim=1)
+            mu = self._halved(mu, order)
+            if self.corrected or mu.shape[1] < 3:
+                return mu
+            return torch.cat([mu[:, :2], 0.5 * mu[:, 2:]], dim=1)
 
         return Semilinear(self.prediction, self._eta).row(at, to, nodes, order, published)
+
+    def _halved(self, mu: Tensor, order: Tensor) -> Tensor:
+        """Eq. (1), where the variant has it."""
+        return with_pair(mu, order, 0.5 * mu[:, 0]) if self.variant == "midpoint" else mu
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """The rows of a multistep method, or the stages of a singlestep one."""
@@ -184,20 +186,16 @@ class _Exponential(Multistep):
             # DPM-Solver-3 leaves its first inner prediction out of its last stage
             use = [0, k + 1] if last and self.variant == "midpoint" else [*range(k + 2)]
             nodes = torch.stack([place[j] / reach for j in use], dim=1)
-            halved = self.order == 2 and self.variant == "midpoint"
-            row = solve.row(
-                at, end, nodes, torch.full((rows,), len(use)), _half if halved else None
+            count = torch.full((rows,), len(use))
+            rule = (
+                (lambda mu, c, count=count: self._halved(mu, count)) if self.order == 2 else None
             )
+            row = solve.row(at, end, nodes, count, rule)
             w = torch.zeros(rows, k + 2, dtype=torch.float64)
             w[:, use] = row["w"]
             call = torch.where(inside, u, at.t)
             stages.append({"t": call, "what": self.what(call), **row, "w": w, "present": inside})
         return {"stages": stages}
-
-
-def _half(mu: Tensor, c: Tensor) -> Tensor:
-    """Eq. (1)."""
-    return torch.stack([mu[:, 0], 0.5 * mu[:, 0]], dim=1)
 
 
 @register("sampler", "dpm_solver", paper="arXiv:2206.00927, algorithms 1 and 2")

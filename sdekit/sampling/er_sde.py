@@ -21,14 +21,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, flag
 from sdekit.errors import ConfigError
-from sdekit.sampling.integrals import Levels, weights
+from sdekit.sampling.integrals import Levels, legendre, weights
 from sdekit.sampling.multistep import Multistep
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -41,8 +40,7 @@ _SCALES = {
     "sde": lambda log_r: 2 * log_r,
     "ode": lambda log_r: log_r,
 }
-_NODES, _WEIGHTS = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(24))
-_NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS
+_NODES, _WEIGHTS = (torch.from_numpy(a) for a in legendre(24))
 
 
 @register("sampler", "er_sde", paper="arXiv:2309.06169, algorithm 2")

@@ -35,12 +35,19 @@ from torch import Tensor
 
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["Levels", "Semilinear", "moments", "ramp", "weights"]
+__all__ = ["Levels", "Semilinear", "legendre", "moments", "ramp", "weights", "with_pair"]
 
 _SMALL = 1.0  # below it the recursion of eq. (5) cancels, and quadrature of 8 nodes is exact
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
-_NODES, _WEIGHTS = 0.5 * (_NODES + 1), 0.5 * _WEIGHTS
 _MOST = 5  # nodes: a corrector of order 4 and the one before it
+
+
+def legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
+    nodes, weight = np.polynomial.legendre.leggauss(count)
+    return 0.5 * (nodes + 1), 0.5 * weight
+
+
+_NODES, _WEIGHTS = legendre(8)
 _POWERS = _WEIGHTS[:, None] * _NODES[:, None] ** np.arange(_MOST)
 
 
@@ -112,6 +119,14 @@ class Levels:
 
 # in place of moments: (mu, c) -> mu, for what a paper has instead of the exact integral
 Rule = Callable[[Tensor, Tensor], Tensor]
+
+
+def with_pair(mu: Tensor, order: Tensor, pair: Tensor) -> Tensor:
+    """The moments [(K, m)] with `pair` [(K,)] for mu_1 in the rows of two nodes."""
+    columns = list(mu.unbind(1))
+    if len(columns) > 1:
+        columns[1] = torch.where(order == 2, pair, columns[1])
+    return torch.stack(columns, dim=1)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, flag, integer, number
-from sdekit.sampling.integrals import Levels, Rule, Semilinear, ramp
+from sdekit.sampling.integrals import Levels, Rule, Semilinear, ramp, with_pair
 from sdekit.sampling.multistep import Corrected, past
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -65,11 +65,16 @@ class _PredictCorrect(Corrected):
     def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
         """What stands for mu_1 where there are two nodes [(K,)]."""
 
-    def _columns(self, sde: LinearSDE, grid: Tensor, eta: float | Tensor) -> dict[str, Any]:
+    @abstractmethod
+    def _eta(self, at: Levels) -> float | Tensor:
+        """The stochasticity of the rows from these levels [() or (K,)]."""
+
+    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
+        """Both integrals, with eq. (1) for two nodes."""
         levels = Levels(sde, grid)
         at, to = levels[:-1], levels[1:]
         predict, correct = self._orders(len(at.t))
-        solve = Semilinear(self.prediction, eta)
+        solve = Semilinear(self.prediction, self._eta(at))
         h = torch.where(to.sigma > 0, to.l - at.l, 1.0)[:, None]
         most = int(max(predict.max(), correct.max() - 1))
         behind = (past(at.l, most) - at.l[:, None]) / h
@@ -86,13 +91,7 @@ class _PredictCorrect(Corrected):
         }
 
     def _rule(self, order: Tensor) -> Rule:
-        def instead(mu: Tensor, c: Tensor) -> Tensor:
-            columns = list(mu.unbind(1))
-            if len(columns) > 1:
-                columns[1] = torch.where(order == 2, self._pair(mu, c), columns[1])
-            return torch.stack(columns, dim=1)
-
-        return instead
+        return lambda mu, c: mu if mu.shape[1] < 2 else with_pair(mu, order, self._pair(mu, c))
 
 
 @register("sampler", "unipc", paper="arXiv:2302.04867, algorithms 1 and 2")
@@ -151,9 +150,8 @@ class UniPC(_PredictCorrect):
     def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
         return {"bh1": 0.5 * c, "bh2": 0.5 * mu[:, 0], "exact": mu[:, 1]}[self.variant]
 
-    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
-        """Both integrals, with eq. (1) for two nodes."""
-        return self._columns(sde, grid, 0.0)
+    def _eta(self, at: Levels) -> float:
+        return 0.0
 
     @classmethod
     def examples(cls) -> list[UniPC]:
@@ -238,14 +236,10 @@ class SASolver(_PredictCorrect):
     def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
         return 0.5 * c
 
-    def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
-        """Both integrals for the tau of each row."""
-        t = grid[:-1]
-        level = sde.sigma(t) / sde.alpha(t)
-        inside = (level >= self.tau_min) & (
-            level <= (torch.inf if self.tau_max is None else self.tau_max)
-        )
-        return self._columns(sde, grid, self.tau * inside.double())
+    def _eta(self, at: Levels) -> Tensor:
+        level = at.sigma / at.alpha
+        highest = torch.inf if self.tau_max is None else self.tau_max
+        return self.tau * ((level >= self.tau_min) & (level <= highest)).double()
 
     @classmethod
     def examples(cls) -> list[SASolver]:
