@@ -50,7 +50,8 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
         raise DtypeError(f"{name} must be a float or a torch.Tensor, got {shown(t)}")
     if readable(wide) and wide.numel():
         low, high = torch.aminmax(wide.detach())
-        if not (low >= 0 and high <= limit):  # NaN, which aminmax propagates, is neither
+        # NaN, which aminmax propagates, is neither; Python compares numbers faster than torch
+        if not (low.item() >= 0 and high.item() <= limit):
             values = wide.detach().reshape(-1)
             bad = values[~((values >= 0) & (values <= limit))][0].item()
             raise TimeError(
@@ -58,6 +59,13 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
             )
     if limit > t_max:  # back to t_max, without a change of slope
         wide = wide - (wide.detach() - t_max).clamp_min(0)
+    return wide, kept
+
+
+def within(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dtype]:
+    """As `as_time`, with the time marked: schedules up to this t_max do not check it again."""
+    wide, kept = as_time(t, t_max, name)
+    wide.checked_until = t_max  # type: ignore[attr-defined]
     return wide, kept
 
 
@@ -79,8 +87,7 @@ def schedule(method: F) -> F:
             return _shaped(method(self, *times), method, self, times)
         wide, kept = [], torch.float32
         for name, t in zip(names, times, strict=True):
-            tensor, dtype = as_time(t, self.t_max, name)
-            tensor.checked_until = self.t_max  # type: ignore[attr-defined]
+            tensor, dtype = within(t, self.t_max, name)
             wide.append(tensor)
             kept = torch.promote_types(kept, dtype)
         return _cast(_shaped(method(self, *wide), method, self, wide), kept)
@@ -175,6 +182,7 @@ def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     tracked = t.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         point = t if tracked else t.detach().clone().requires_grad_()
+        point.checked_until = getattr(t, "checked_until", None)  # type: ignore[attr-defined]
         value = function(point)
         if not value.requires_grad:  # a constant
             return torch.zeros_like(t)

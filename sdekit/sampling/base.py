@@ -357,4 +357,4 @@ def kick(y: Tensor, std: float, noise: Noise) -> Tensor:
 
 def landing_noise(sde: LinearSDE, s: Tensor, std: Tensor) -> Tensor:
     """The noise of steps that end at s: none where var(s) = 0, where the sample is the data."""
-    return torch.where(sde.var(s) == 0, 0.0, std)
+    return std.masked_fill(sde.var(s) == 0, 0.0)

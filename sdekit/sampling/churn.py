@@ -18,6 +18,7 @@ from torch import Tensor
 from sdekit._check import number
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import Sampler
+from sdekit.sampling.integrals import Levels
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Churning", "level_of"]
@@ -51,15 +52,17 @@ class Churning(Sampler):
             raise ConfigError(
                 "churn needs times between the nodes of a chain; use churn=0 on a DDPM"
             )
-        level = level_of(sde, t)
+        at = Levels(sde, t)
+        level = at.sigma / at.alpha
         ceiling = math.inf if self.churn_max is None else self.churn_max
         inside = (level >= self.churn_min) & (level <= ceiling)
         gamma = inside.to(torch.float64) * min(self.churn / len(t), _LARGEST_GAMMA)
         raised = level * (1 + gamma)
         reach = _longer(sde, float(raised.max()))  # the process itself, where that is far enough
         high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
-        lift = reach.alpha(high) / reach.alpha(t)
-        fresh = reach.alpha(high) * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
+        alpha = reach.alpha(high)
+        lift = alpha / at.alpha
+        fresh = alpha * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
         return high, lift, fresh
 
     @property

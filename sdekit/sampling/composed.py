@@ -203,18 +203,17 @@ class Renoised(_Composed):
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """The inner rows to r_d; then what takes alpha there to alpha at s, and the noise."""
-        t, s = self.times(sde, grid)
-        at, to = Levels(sde, t), Levels(sde, s)
+        levels = Levels(sde, grid)
+        at, to = levels[:-1], levels[1:]
         # r_d^2 / r_s^2, never below 0; and r_d not below what VE and EDM have at t = 0
         left = 1 - self.eta**2 + self.eta**2 * torch.exp(2 * (at.l - to.l))
-        lowest = 0.5 * sde.log_snr(torch.zeros((), dtype=torch.float64))
-        left = torch.maximum(left, torch.exp(2 * (to.l - lowest)))
+        left = torch.maximum(left, torch.exp(2 * to.l - sde.log_snr_range[1]))
         moved = (left < 1) & (to.sigma > 0)
         log_snr = torch.where(moved, 2 * to.l - left.log(), 2 * at.l)
-        down = torch.where(moved, sde.t_from_log_snr(log_snr), s)
-        lift = torch.where(moved, to.alpha / sde.alpha(down), 1.0)
-        fresh = torch.where(moved, to.sigma * (1 - left).clamp_min(0).sqrt(), 0.0)
-        return {"lift": lift, "fresh": fresh, "inner": _between(self.sampler, sde, t, down)}
+        down = torch.where(moved, sde.t_from_log_snr(log_snr), to.t)
+        lift = (to.alpha / sde.alpha(down)).masked_fill(~moved, 1.0)
+        fresh = (to.sigma * (1 - left).clamp_min(0).sqrt()).masked_fill(~moved, 0.0)
+        return {"lift": lift, "fresh": fresh, "inner": _between(self.sampler, sde, at.t, down)}
 
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
@@ -290,30 +289,17 @@ class Restart(_Composed):
     def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
         """The grid's rows, and where an interval's low end is reached its rows, the first up."""
         level = level_of(sde, grid)
-        distance = torch.where(level > 0, level, torch.inf).log()
+        distance = level.masked_fill(level == 0, torch.inf).log()
         distance[0] = torch.inf  # a run does not begin with a jump
         loops: dict[int, list[float]] = {}
         for low, high, steps, repeats in self.intervals:
             k = int((distance - math.log(low)).abs().argmin())
-            high = min(high, float(level[0]))
-            if float(distance[k]) < math.log(high):
-                loops.setdefault(k, []).extend(self._loop(sde, high, grid[k], steps) * repeats)
+            ends = min(high, float(level[0])), float(level[k])
+            if 0 < ends[1] < ends[0]:
+                loops.setdefault(k, []).extend(_loop(sde, *ends, float(grid[k]), steps) * repeats)
         walk = [v for k, t in enumerate(grid.tolist()) for v in (t, *loops.get(k, ()))]
         times = torch.tensor(walk, dtype=torch.float64)
         return times[:-1], times[1:]
-
-    def _loop(self, sde: LinearSDE, high: float, low: Tensor, steps: int) -> list[float]:
-        """From the level `high` to the time `low`."""
-        ends = (sde.t_from_log_snr(-2 * math.log(high)).clamp_max(sde.t_max), low)
-        roots = [level_of(sde, t) ** (1 / _RHO) for t in ends]
-        level = torch.linspace(float(roots[0]), float(roots[1]), steps + 1, dtype=torch.float64)
-        inner = sde.t_from_log_snr(-2 * _RHO * level[:-1].log())
-        found: list[float] = []
-        for t in inner[:, None].clamp(float(low), sde.t_max):
-            at = float(sde.align(t, keep=False))  # a node, on a chain: those that collapse are one
-            if float(low) < at < (found[-1] if found else torch.inf):
-                found.append(at)
-        return [*found, float(low)] if found else []
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Eq. (3) in the rows that go up, the inner sampler in the others."""
@@ -340,3 +326,14 @@ class Restart(_Composed):
     def examples(cls) -> list[Restart]:
         """The paper's, and two intervals around DDIM."""
         return [cls(), cls(sampler="ddim", intervals=((0.1, 1.0, 4, 2), (1.0, 5.0, 3, 1)))]
+
+
+def _loop(sde: LinearSDE, high: float, low: float, end: float, steps: int) -> list[float]:
+    """The times of a loop from the level `high` to the level `low`, which is at the time `end`."""
+    roots = torch.linspace(high ** (1 / _RHO), low ** (1 / _RHO), steps + 1, dtype=torch.float64)
+    inner = sde.t_from_log_snr(-2 * _RHO * roots[:-1].log())
+    found: list[float] = []
+    for t in sde.to_model_time(inner).tolist():
+        if end < t < (found[-1] if found else torch.inf):  # nodes of a chain may be one
+            found.append(t)
+    return [*found, end] if found else []

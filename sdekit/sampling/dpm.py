@@ -162,40 +162,46 @@ class _Exponential(Multistep):
                 f"{self!r} calls the model between the nodes of a chain, which has no such times; "
                 "use multistep=True on a DDPM"
             )
-        level = Levels(sde, grid)
+        return {"stages": self._stages(sde, Levels(sde, grid))}
+
+    def _stages(self, sde: LinearSDE, level: Levels) -> list[dict[str, Any]]:
+        """The stages of a singlestep row: the same integral, from t to each inner time and to s."""
         at, to = level[:-1], level[1:]
-        solve, rows = Semilinear(self.prediction, self._eta), len(at.t)
         inside = (to.sigma > 0) & (at.sigma > 0)  # a row that lands is one call
-        r = self.fractions or ((1 / 2,) if self.order == 2 else (1 / 3, 2 / 3))
-        h = torch.where(inside, to.l - at.l, 0.0)
-        times = [sde.t_from_log_snr(2 * (at.l + v * h)).clamp_min(sde.t_min) for v in r]
-        times = [torch.where(inside, u, to.t) for u in times]
-        inner = [Levels(sde, u) for u in times]
-        # r h, but where a time is held at t_min
-        place = [
-            0 * h,
-            *(torch.where(inside, u.l - at.l, v) for u, v in zip(inner, r, strict=True)),
-        ]
-        alone = torch.zeros(rows, 1, dtype=torch.float64)
-        start = solve.row(at, inner[0], alone, torch.ones(rows, dtype=torch.int64))
-        stages = [{"t": at.t, "what": self.what(at.t), **start}]
-        for k, u in enumerate(times):
-            last = k == len(times) - 1
-            end = to if last else inner[k + 1]
-            reach = (end.l - at.l).where(inside, 1.0)
-            # DPM-Solver-3 leaves its first inner prediction out of its last stage
-            use = [0, k + 1] if last and self.variant == "midpoint" else [*range(k + 2)]
-            nodes = torch.stack([place[j] / reach for j in use], dim=1)
-            count = torch.full((rows,), len(use))
-            rule = (
-                (lambda mu, c, count=count: self._halved(mu, count)) if self.order == 2 else None
-            )
-            row = solve.row(at, end, nodes, count, rule)
-            w = torch.zeros(rows, k + 2, dtype=torch.float64)
-            w[:, use] = row["w"]
-            call = torch.where(inside, u, at.t)
-            stages.append({"t": call, "what": self.what(call), **row, "w": w, "present": inside})
-        return {"stages": stages}
+        r = torch.tensor(
+            self.fractions or ((1 / 2,) if self.order == 2 else (1 / 3, 2 / 3)),
+            dtype=torch.float64,
+        )[:, None]
+        h = (to.l - at.l).masked_fill(~inside, 0.0)
+        times = sde.t_from_log_snr(2 * (at.l + r * h)).clamp_min(sde.t_min)
+        inner = Levels(sde, torch.where(inside, times, to.t))
+        # r h of the calls, which is not that where a time is held at t_min
+        place = torch.cat([torch.zeros_like(h)[None], torch.where(inside, inner.l - at.l, r)])
+        use = [[*range(k + 1)] for k in range(self.order)]
+        if self.variant == "midpoint":  # DPM-Solver-3 drops its first inner prediction at the end
+            use[-1] = [0, self.order - 1]
+        # all of the stages in one solve: their rows one below the other
+        ends = inner.mapped(lambda inside, end: torch.cat([inside, end[None]]), to)
+        reach = (ends.l - at.l).where(inside, 1.0)
+        chosen = torch.tensor([[*u, *[0] * (self.order - len(u))] for u in use])
+        nodes = (place[chosen] / reach[:, None]).transpose(1, 2)
+        order = torch.tensor([len(u) for u in use]).repeat_interleave(len(h))
+        row = Semilinear(self.prediction, self._eta).row(
+            at.mapped(lambda value: value.repeat(self.order)), ends.mapped(torch.flatten),
+            nodes.flatten(0, 1), order,
+            (lambda mu, c: self._halved(mu, order)) if self.order == 2 else None,
+        )  # fmt: skip
+        parts = {name: column.unflatten(0, (self.order, -1)) for name, column in row.items()}
+        calls = torch.cat([at.t[None], torch.where(inside, inner.t, at.t)])
+        stages = []
+        for k, (call, taken) in enumerate(zip(calls, use, strict=True)):
+            w = torch.zeros(len(h), k + 1, dtype=torch.float64)
+            w[:, taken] = parts["w"][k, :, : len(taken)]
+            stages.append({
+                "t": call, "what": self.what(call), "x": parts["x"][k], "w": w,
+                "std": parts["std"][k], **({"present": inside} if k else {}),
+            })  # fmt: skip
+        return stages
 
 
 @register("sampler", "dpm_solver", paper="arXiv:2206.00927, algorithms 1 and 2")

@@ -107,7 +107,7 @@ class ERSDE(Multistep):
         """Eq. (1)."""
         landing, log_phi = to.sigma == 0, _SCALES[self.scale]
         end = torch.where(landing, at.l, to.l)
-        p = torch.where(landing, 0.0, (log_phi(-end) - log_phi(-at.l)).exp())
+        p = (log_phi(-end) - log_phi(-at.l)).exp().masked_fill(landing, 0.0)
         # the integral by parts: 1 for k >= 1, less int k part^(k - 1) phi(r_s) / phi(r) dr / h
         columns, width = [1 - p], (end - at.l)[:, None]
         log_r = -(at.l[:, None] + width * _NODES)
@@ -116,13 +116,13 @@ class ERSDE(Multistep):
         part = (log_r.exp() - r_t[:, None]) / h
         density = (log_phi(-end)[:, None] - log_phi(log_r) + log_r).exp() * (-width / h) * _WEIGHTS
         columns += [1 - (density * k * part ** (k - 1)).sum(1) for k in range(1, nodes.shape[1])]
-        order = torch.where(landing, 1, order)
+        order = order.masked_fill(landing, 1)
         w = self._weights(nodes, torch.stack(columns, dim=1), order)
         spread = (r_s.square() - (r_t * p).square()).clamp_min(0).sqrt()
-        quiet = landing | torch.tensor(self.scale == "ode")
+        quiet = landing if self.scale != "ode" else torch.ones_like(landing)
         return {
             "x": to.alpha / at.alpha * p, "w": to.alpha[:, None] * w,
-            "std": torch.where(quiet, 0.0, to.alpha * spread),
+            "std": (to.alpha * spread).masked_fill(quiet, 0.0),
         }  # fmt: skip
 
     def _weights(self, nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit.sampling.base import CountedModel, kick
-from sdekit.sampling.churn import Churning, level_of
+from sdekit.sampling.churn import Churning
+from sdekit.sampling.integrals import Levels
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
@@ -74,9 +75,10 @@ class Heun(Churning):
         t, s = self.times(sde, grid)
         high, lift, fresh = self.raised(sde, t)
         long = sde.reaching(float(high.max()))
-        ratio = long.alpha(s) / long.alpha(high)
-        step = long.alpha(s) * (level_of(long, s) - level_of(long, high))
-        last = long.var(s) == 0
+        at, to = Levels(long, high), Levels(long, s)
+        ratio = to.alpha / at.alpha
+        step = to.sigma - ratio * at.sigma  # alpha_s (r_s - r_h)
+        last = to.sigma == 0
         # the second call of a last row is never made: its column holds any time that has a model
         second = torch.where(last, high, s)
         return {
@@ -85,7 +87,7 @@ class Heun(Churning):
             "fresh": fresh,
             "euler": Mix(high, x=ratio, eps=step),
             "half": Mix(high, x=ratio, eps=0.5 * step),
-            "rest": Mix(second, eps=torch.where(last, 0.0, 0.5 * step)),
+            "rest": Mix(second, eps=(0.5 * step).masked_fill(last, 0.0)),
             "last": last.to(torch.float64),
         }
 

@@ -22,17 +22,21 @@ with the one family of moments
     mu_k(c) = c int_0^1 e^(-c (1 - r)) r^k dr,  mu_0 = 1 - e^(-c), mu_k = 1 - (k/c) mu_(k-1)    (5)
 
 and noise of variance sigma_s^2 (1 - e^(-2 eta^2 h)) and eta^2 sigma_s^2 (e^(2h) - 1).
+
+Reference: Golub and Van Loan, Matrix Computations, algorithm 4.6.2, for (2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sdekit._times import within
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Levels", "Semilinear", "legendre", "moments", "ramp", "weights", "with_pair"]
@@ -51,43 +55,46 @@ _NODES, _WEIGHTS = legendre(8)
 _POWERS = _WEIGHTS[:, None] * _NODES[:, None] ** np.arange(_MOST)
 
 
-# NumPy in the next two: on arrays this small its calls cost a third of torch's, and the solver
-# of torch starts threads
+# NumPy in the next two: on arrays this small its calls cost a third of torch's
 def moments(c: Tensor, count: int) -> Tensor:
     """mu_0 .. mu_(count - 1) of eq. (5) [(K, count)], for c of either sign [(K,)]."""
     value = c.numpy()
-    small = np.abs(value) < _SMALL
-    near, far = np.where(small, value, 0.0), np.where(small, _SMALL, value)
-    kernel = np.exp(-near[:, None] * (1 - _NODES))
-    # a sum, not a product of matrices, whose rounding depends on the number of rows
-    direct = near[:, None] * (kernel[:, :, None] * _POWERS[:, :count]).sum(1)
-    mu = np.empty_like(direct)
-    mu[:, 0] = -np.expm1(-far)
-    for k in range(1, count):
-        mu[:, k] = 1 - k / far * mu[:, k - 1]
-    return torch.from_numpy(np.where(small[:, None], direct, mu))
+    mu = np.empty((len(value), count))
+    mu[:, 0] = -np.expm1(-value)
+    if count > 1:
+        small = np.abs(value) < _SMALL
+        far = np.where(small, _SMALL, value)
+        for k in range(1, count):
+            mu[:, k] = 1 - k / far * mu[:, k - 1]
+        near = value[small, None]
+        kernel = near * np.exp(-near * (1 - _NODES))
+        # a sum, not a product of matrices, whose rounding depends on the number of rows
+        mu[small, 1:] = (kernel[:, :, None] * _POWERS[:, 1:count]).sum(1)
+    return torch.from_numpy(mu)
 
 
 def weights(nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
     """The w of eq. (2) [(K, m)], for the first `order` of the nodes [(K, m)]; 0 for the others.
 
+    Bjorck and Pereyra's algorithm for Vandermonde systems: accurate, and no row's result depends
+    on the others.
+
     Args:
         nodes: r_j, in columns; those from `order` on may hold anything finite.
         mu: the moments [(K, m)].
-        order: how many nodes a row uses [(K,)].
+        order: how many nodes a row uses [(K,)], at least one.
     """
-    count = nodes.shape[1]
-    power = np.arange(count)
-    used = power < order.numpy()[:, None]
-    right = np.where(used, mu.numpy(), 0.0)[..., None]
+    r, w = nodes.numpy(), mu.numpy().copy()
+    count = r.shape[1]
+    used = np.arange(count) < order.numpy()[:, None]
     with np.errstate(all="ignore"):  # the plan refuses what is not finite, and names the row
-        powers = nodes.numpy()[:, None, :] ** power[:, None]
-        matrix = np.where(used[:, :, None], powers, np.eye(count))
-        try:
-            found = np.linalg.solve(matrix, right)
-        except np.linalg.LinAlgError:  # two nodes are one: levels that underflow
-            found = np.full_like(right, np.nan)
-    return torch.from_numpy(found[..., 0])
+        for k in range(count - 1):  # integrals of Newton's products (r - r_0) ... (r - r_k)
+            w[:, k + 1 :] -= r[:, k, None] * w[:, k:-1]
+        w[~used] = 0.0  # a polynomial of lower degree has fewer of them
+        for k in range(count - 2, -1, -1):  # and divided differences as sums over nodes
+            w[:, k + 1 :] /= np.where(used[:, k + 1 :], r[:, k + 1 :] - r[:, : count - k - 1], 1.0)
+            w[:, k:-1] -= w[:, k + 1 :]
+    return torch.from_numpy(w)
 
 
 def ramp(rows: int, order: int, final: int | None, few: int) -> Tensor:
@@ -104,17 +111,20 @@ class Levels:
     """alpha, sigma and l = log(alpha / sigma) at given times, each evaluated once."""
 
     def __init__(self, sde: LinearSDE, t: Tensor) -> None:
-        self.t = t
-        log_alpha, var = sde.log_alpha(t), sde.var(t)
+        self.t, _ = within(t, sde.t_max)
+        log_alpha, var = sde.log_alpha(self.t), sde.var(self.t)
         self.alpha, self.sigma = log_alpha.exp(), var.sqrt()
         self.l = log_alpha - 0.5 * var.log()
 
-    def __getitem__(self, rows: slice) -> Levels:
-        part = object.__new__(Levels)
-        part.t, part.alpha, part.sigma, part.l = (
-            v[rows] for v in (self.t, self.alpha, self.sigma, self.l)
-        )
-        return part
+    def mapped(self, change: Callable[..., Tensor], *others: Levels) -> Levels:
+        """`change` of t, alpha, sigma and l, each with those of the others."""
+        made = object.__new__(Levels)
+        for name, value in vars(self).items():
+            setattr(made, name, change(value, *(getattr(other, name) for other in others)))
+        return made
+
+    def __getitem__(self, rows: Any) -> Levels:
+        return self.mapped(lambda value: value[rows])
 
 
 # in place of moments: (mu, c) -> mu, for what a paper has instead of the exact integral
@@ -146,14 +156,13 @@ class Semilinear:
 
         A step that lands where sigma = 0 is the prediction of x_0 itself, without noise.
         """
-        h = to.l - at.l
         landing = to.sigma == 0
-        eta2 = torch.where(landing, 0.0, torch.as_tensor(self.eta, dtype=h.dtype) ** 2)
-        h = torch.where(landing, 1.0, h)  # any finite number: replaced below
+        h = (to.l - at.l).masked_fill(landing, 1.0)  # any finite number: replaced below
+        eta2 = self.eta**2
         ratio = to.alpha / at.alpha
         if self.prediction == "x0":
-            a = torch.where(landing, 0.0, to.sigma / at.sigma * torch.exp(-eta2 * h))
-            c = (1 + eta2) * h
+            a = (to.sigma / at.sigma * torch.exp(-eta2 * h)).masked_fill(landing, 0.0)
+            c = ((1 + eta2) * h).masked_fill(landing, 1.0)
             factor = torch.where(landing, to.alpha / -torch.expm1(-c), to.alpha)
             return a, factor, c, to.sigma * (-torch.expm1(-2 * eta2 * h)).sqrt()
         c = -h
@@ -164,8 +173,17 @@ class Semilinear:
         self, at: Levels, to: Levels, nodes: Tensor, order: Tensor, rule: Rule | None = None
     ) -> dict[str, Tensor]:
         """The columns x, w and std of eq. (1), for the predictions at `nodes` [(K, m)]."""
+        return self.rows(at, to, (nodes, order, rule))[0]
+
+    def rows(
+        self, at: Levels, to: Levels, *of: tuple[Tensor, Tensor, Rule | None]
+    ) -> list[dict[str, Tensor]]:
+        """The columns of `row` for several choices of nodes, order and rule."""
         a, factor, c, std = self.parts(at, to)
-        mu = moments(c, nodes.shape[1])
-        mu = rule(mu, c) if rule else mu
-        order = torch.where(to.sigma == 0, 1, order)
-        return {"x": a, "w": factor[:, None] * weights(nodes, mu, order), "std": std}
+        moment = moments(c, max(nodes.shape[1] for nodes, _, _ in of))
+        found, landing = [], to.sigma == 0
+        for nodes, order, rule in of:
+            mu = moment[:, : nodes.shape[1]]
+            w = weights(nodes, rule(mu, c) if rule else mu, order.masked_fill(landing, 1))
+            found.append({"x": a, "w": factor[:, None] * w, "std": std})
+        return found

@@ -141,16 +141,25 @@ class Multistep(Staged):
         h = torch.where(torch.isfinite(u[1:]), u.diff(), 1.0)[:, None]
         nodes = (past(u[:-1], self.order) - u[:-1, None]) / h
         order = ramp(len(h), self.order, self.final_order, self.few)
-        row = self.integral(sde, at, to, nodes, order)
-        first = {"t": at.t, "what": self.what(at.t), **row}
         if self.order == 1 or self.start != "heun":
-            return {"stages": [first]}
+            row = self.integral(sde, at, to, nodes, order)
+            return {"stages": [{"t": at.t, "what": self.what(at.t), **row}]}
+        # one more row, the repetition of the first: two nodes, its own end among them
+        more = torch.tensor([*range(len(h)), 0])
+        ends = torch.eye(self.order, dtype=torch.float64)[1:2]
+        row = self.integral(
+            sde, at[more], to[more], torch.cat([nodes, ends]), torch.cat([order, torch.tensor([2])])
+        )
+        first = {name: column[:-1] for name, column in row.items()}
+        second = {name: column[-1:].expand_as(first[name]) for name, column in row.items()}
         again = (torch.arange(len(h)) == 0) & (to.sigma > 0)
         call = torch.where(again, to.t, at.t)
-        ends = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(len(h), -1)
-        pair = self.integral(sde, at, to, ends, torch.full((len(h),), 2))
-        second = {"t": call, "what": self.what(call), **pair, "present": again}
-        return {"stages": [first, second]}
+        return {
+            "stages": [
+                {"t": at.t, "what": self.what(at.t), **first},
+                {"t": call, "what": self.what(call), **second, "present": again},
+            ]
+        }
 
 
 class Corrected(Sampler):

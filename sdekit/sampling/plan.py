@@ -9,9 +9,9 @@ depends on (sampler, sde, grid, parametrisation) only, and is cached on them.
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sdekit._cache import cached
 from sdekit._check import shown
+from sdekit._times import within
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.model.parametrization import Parametrization
 from sdekit.sde.base import LinearSDE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Mix", "Plan", "plan_for", "some_rows"]
 
 _CACHED_PLANS = 64
+_COEFFICIENTS = ("x", "x0", "eps", "score")
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,16 @@ class Mix:
 
     def rows(self, which: slice) -> Mix:
         """The same combination in some of the rows."""
-        parts = (self.x, self.x0, self.eps, self.score)
+        parts = (getattr(self, name) for name in _COEFFICIENTS)
         chosen = (v[which] if isinstance(v, Tensor) and v.ndim else v for v in parts)
         return Mix(self.at[which], *chosen)
 
     def resolve(self, sde: LinearSDE, parametrization: Parametrization) -> Tensor:
         """The weights of the sample and of the raw output [(K, 2)], float64."""
         sde = sde.reaching(float(self.at.max())) if self.at.numel() else sde
+        at, _ = within(self.at, sde.t_max)
         weights = parametrization.weights(
-            sde, self.at, x=self.x, x0=self.x0, eps=self.eps, score=self.score
+            sde, at, x=self.x, x0=self.x0, eps=self.eps, score=self.score
         )
         return torch.stack(weights, dim=1)
 
@@ -88,7 +91,7 @@ Columns = Mapping[str, Any]
 
 def some_rows(columns: Any, which: slice) -> Any:
     """Columns, or a part of them, in some of the rows."""
-    if isinstance(columns, Mapping):
+    if isinstance(columns, dict):
         return {name: some_rows(column, which) for name, column in columns.items()}
     if isinstance(columns, list):
         return [some_rows(part, which) for part in columns]
@@ -111,12 +114,12 @@ def _column(name: str, column: object, count: int) -> list[Any]:
         row = int(np.argmin(finite.reshape(count, -1).all(axis=1)))
         raise ConfigError(f"coefficient {name!r} is not finite at row {row} of {count}")
     values = column.tolist()
-    return values if column.ndim == 1 else [tuple(v) for v in values]
+    return values if column.ndim == 1 else list(map(tuple, values))
 
 
 def _mixes(columns: Any, name: str = "") -> Iterator[tuple[str, Mix]]:
     """Every `Mix` among columns, with its name."""
-    if isinstance(columns, Mapping):
+    if isinstance(columns, dict):
         for key, column in columns.items():
             yield from _mixes(column, key)
     elif isinstance(columns, list):
@@ -134,23 +137,26 @@ def _resolved(
     for name, mix in found:
         _refuse_singular(name, mix.at, sde)
     mixes = [mix for _, mix in found]
-    fields = ("x", "x0", "eps", "score")
-    ranks = [getattr(getattr(m, field), "ndim", 0) for m in mixes for field in fields]
+    ranks = [getattr(getattr(m, field), "ndim", 0) for m in mixes for field in _COEFFICIENTS]
     even = all(m.at.ndim == 1 for m in mixes) and max(ranks, default=0) < 2
-    if not even or not mixes:  # a column of a wrong shape, which is refused by its name
+    if not even or len(mixes) < 2:  # a column of a wrong shape is refused by its name
         return {id(mix): mix.resolve(sde, parametrization) for mix in mixes}
-    joined: dict[str, Any] = {}
-    for field in fields:
-        parts = [getattr(mix, field) for mix in mixes]
-        zero = all(isinstance(part, float | int) and part == 0 for part in parts)
-        spread = (
-            torch.as_tensor(part, dtype=torch.float64).expand(len(mix.at))
-            for part, mix in zip(parts, mixes, strict=True)
-        )
-        joined[field] = 0.0 if zero else torch.cat(list(spread))
+    counts = [len(mix.at) for mix in mixes]
+    joined = {
+        field: _joined([getattr(mix, field) for mix in mixes], counts) for field in _COEFFICIENTS
+    }
     whole = Mix(torch.cat([mix.at for mix in mixes]), **joined).resolve(sde, parametrization)
-    parts = whole.split([len(mix.at) for mix in mixes])
-    return {id(mix): part for mix, part in zip(mixes, parts, strict=True)}
+    return {id(mix): part for mix, part in zip(mixes, whole.split(counts), strict=True)}
+
+
+def _joined(parts: Sequence[float | Tensor], counts: Sequence[int]) -> float | Tensor:
+    """A coefficient of several mixes as one: the number that all have, or a value a row."""
+    if all(not isinstance(part, Tensor) and part == parts[0] for part in parts):
+        return parts[0]
+    return torch.cat([
+        torch.as_tensor(part, dtype=torch.float64).expand(count)
+        for part, count in zip(parts, counts, strict=True)
+    ])  # fmt: skip
 
 
 def _rows(
@@ -158,7 +164,7 @@ def _rows(
 ) -> list[Any]:
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
-        if isinstance(column, Mapping):
+        if isinstance(column, dict):
             values[name] = _rows(column, resolved, count, calls)
         elif isinstance(column, list):
             values[name] = _lists(column, resolved, count, calls)
@@ -167,13 +173,14 @@ def _rows(
             calls.update(column.at.tolist())
         else:
             values[name] = _column(name, column, count)
-    return list(map(_row_type(tuple(values))._make, zip(*values.values(), strict=True)))
+    return list(map(_row_maker(tuple(values)), zip(*values.values(), strict=True)))
 
 
 @cache
-def _row_type(names: tuple[str, ...]) -> Any:
-    """The type of rows with these attributes: made once, which costs more than a plan."""
-    return namedtuple("Row", names)  # the names are known at run time only
+def _row_maker(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
+    """What makes rows with these attributes; the type is made once, and costs more than a plan."""
+    row = namedtuple("Row", names)  # the names are known at run time only
+    return partial(tuple.__new__, row)  # `row._make` without its check of the length
 
 
 def _lists(
@@ -185,12 +192,14 @@ def _lists(
         there = part.get("present")
         present = {name: column for name, column in part.items() if name != "present"}
         rows = _rows(present, resolved, count, calls)
-        made.append((rows, [True] * count if there is None else there.tolist()))
-    return [tuple(rows[k] for rows, there in made if there[k]) for k in range(count)]
+        made.append((rows, None if there is None else there.tolist()))
+    if all(there is None for _, there in made):
+        return list(zip(*(rows for rows, _ in made), strict=True))
+    return [tuple(rows[k] for rows, there in made if not there or there[k]) for k in range(count)]
 
 
 def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
-    if bool((at <= 0).any()) and float(sde.var(0.0)) == 0:
+    if at.numel() and at.min().item() <= 0 and float(sde.var(0.0)) == 0:
         raise ConfigError(
             f"coefficient {name!r} needs the model at t = 0, where var = 0; end the grid above 0, "
             "or use a sampler that does not call it there"

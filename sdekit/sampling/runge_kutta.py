@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
+from sdekit._times import within
 from sdekit.sampling.base import CountedModel, Sampler
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
@@ -48,14 +49,17 @@ def columns(sde: LinearSDE, t: Tensor, s: Tensor, solver: str) -> dict[str, Any]
     """The stages of eq. (1): times, slopes and weights, multiplied by s - t."""
     _, nodes, weights, final = TABLEAUS[solver]
     stages: dict[str, Any] = {}
-    for i, node in enumerate(nodes):
-        at = t + node * (s - t) if node < 1 else s
-        stages[f"k{i}"] = Mix(at, x=sde.f(at), score=-0.5 * sde.g2(at))
-        stages[f"t{i}"] = at
     h = (s - t)[:, None]
-    inner = torch.tensor([[*row, *[0.0] * (len(nodes) - len(row))] for row in weights]).double()
-    for i in range(len(nodes)):
-        stages[f"a{i}"] = h * inner[i]
+    # one evaluation for all of the stages: on so few numbers a call costs more than its arithmetic
+    distinct = sorted(set(nodes))
+    times, _ = within(torch.stack([t + v * (s - t) if v < 1 else s for v in distinct]), sde.t_max)
+    on_x, on_score = sde.f(times), -0.5 * sde.g2(times)
+    for i, (node, row) in enumerate(zip(nodes, weights, strict=True)):
+        k = distinct.index(node)
+        stages[f"t{i}"] = times[k]
+        stages[f"k{i}"] = Mix(times[k], x=on_x[k], score=on_score[k])
+        full = (*row, *[0.0] * (len(nodes) - len(row)))
+        stages[f"a{i}"] = h * torch.tensor(full, dtype=torch.float64)
     return {**stages, "b": h * torch.tensor(final, dtype=torch.float64)}
 
 

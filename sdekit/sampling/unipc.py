@@ -78,10 +78,13 @@ class _PredictCorrect(Corrected):
         h = torch.where(to.sigma > 0, to.l - at.l, 1.0)[:, None]
         most = int(max(predict.max(), correct.max() - 1))
         behind = (past(at.l, most) - at.l[:, None]) / h
-        row = solve.row(at, to, behind, predict, self._rule(predict))
         ahead = torch.cat([torch.ones_like(h), behind], dim=1)
         # after a landing nothing is corrected: there is no call
-        back = solve.row(at, to, ahead, correct.clamp_min(1), self._rule(correct))
+        row, back = solve.rows(
+            at, to,
+            (behind, predict, self._rule(predict)),
+            (ahead, correct.clamp_min(1), self._rule(correct)),
+        )  # fmt: skip
         before = torch.tensor([0, *range(len(h) - 1)])  # row k corrects the one that led to it
         return {
             "what": Mix(at.t, **{self.prediction: 1.0}),

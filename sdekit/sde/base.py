@@ -31,6 +31,7 @@ import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -199,7 +200,7 @@ class LinearSDE(SDE):
             kept, value = torch.float64, torch.tensor(float(log_snr), dtype=torch.float64)
         else:
             raise DtypeError(f"log_snr must be a float or a floating tensor, got {shown(log_snr)}")
-        low, high = float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
+        low, high = self.log_snr_range
         slack = 8 * torch.finfo(kept).eps
         inside = (value >= low - slack * max(1.0, abs(low))) & (
             value <= high + slack * max(1.0, abs(high))
@@ -208,6 +209,11 @@ class LinearSDE(SDE):
             bad = value[~inside].flatten()[0].item()
             raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
         return self._solve_log_snr(value.clamp(low, high)).clamp(0.0, self.t_max).to(kept)
+
+    @cached_property
+    def log_snr_range(self) -> tuple[float, float]:
+        """The least log-SNR, at t_max, and the largest, at 0."""
+        return float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr` in float64; a closed form where there is one overrides this."""
