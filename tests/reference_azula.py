@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from reference_support import (
     LevelVE,
@@ -80,6 +81,7 @@ class MixedPrefactor(Multistep):
     difference = "the integral's prefactor has sigma of the step's start beside alpha of its end"
 
     def what(self, t):
+        t = torch.as_tensor(t)
         alpha, sigma = self._sde.alpha(t), self._sde.sigma(t)
         norm = (alpha.square() + sigma.square()).sqrt()
         return Mix(t, x=alpha / (sigma * norm), x0=-norm / sigma)
@@ -93,15 +95,14 @@ class MixedPrefactor(Multistep):
 
     def integral(self, sde, at, to, nodes, order):
         # its quadrature: 257 points of the trapezoidal rule
-        r = torch.linspace(0, 1, 257, dtype=torch.float64)
+        r = np.linspace(0, 1, 257)
         h = (at.l - to.l)[:, None]
-        kernel = 0.5 / torch.cosh(-at.l[:, None] + h * r)
-        count = nodes.shape[1]
-        mu = [torch.trapezoid(kernel * r**k, r, dim=1) for k in range(count)]
-        w = weights(nodes, torch.stack(mu, dim=1), order)
-        norm = [(v.alpha.square() + v.sigma.square()).sqrt() for v in (at, to)]
-        front = (to.alpha.square() + at.sigma.square()).sqrt()
-        none = torch.zeros_like(front)
+        kernel = 0.5 / np.cosh(-at.l[:, None] + h * r)
+        mu = [np.trapezoid(kernel * r**k, r, axis=1) for k in range(nodes.shape[1])]
+        w = weights(nodes, np.stack(mu, axis=1), order)
+        norm = [np.hypot(v.alpha, v.sigma) for v in (at, to)]
+        front = np.hypot(to.alpha, at.sigma)
+        none = np.zeros_like(front)
         return {"x": norm[1] / norm[0], "w": front[:, None] * h * w, "std": none}
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from reference_support import (
     LevelVE,
@@ -200,9 +201,8 @@ class HalvedStage(DPMSolverPP):
         if self.order == 3:
             at, (r, s) = Levels(sde, grid[:-1]), self.fractions
             to = Levels(sde, columns["stages"][2]["t"])
-            nodes = torch.tensor([[0.0, r / s]], dtype=torch.float64).expand(len(at.t), -1)
-            two = torch.full((len(at.t),), 2)
-            rule = lambda mu, c: torch.stack([mu[:, 0], 0.5 * mu[:, 0]], dim=1)  # noqa: E731
+            nodes, two = np.tile([0.0, r / s], (len(at.t), 1)), np.full(len(at.t), 2)
+            rule = lambda mu, c: np.stack([mu[:, 0], 0.5 * mu[:, 0]], axis=1)  # noqa: E731
             columns["stages"][1].update(Semilinear("x0").row(at, to, nodes, two, rule))
         return columns
 
@@ -214,8 +214,8 @@ class LessOne(SDEDPMSolverPP):
 
     def integral(self, sde, at, to, nodes, order):
         def rule(mu, c):
-            half = torch.where(order == 2, 0.5 * mu[:, 0], mu[:, 1])
-            return torch.stack([mu[:, 0], half, 0.5 * mu[:, 2] - 1], dim=1)
+            half = np.where(order == 2, 0.5 * mu[:, 0], mu[:, 1])
+            return np.stack([mu[:, 0], half, 0.5 * mu[:, 2] - 1], axis=1)
 
         return Semilinear("x0", self.eta).row(at, to, nodes, order, rule)
 

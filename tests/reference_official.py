@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from reference_support import (
     Outcome,
@@ -67,9 +68,9 @@ class Short(UniPC):
         level = Levels(sde, grid)
         at, to = level[:-1], level[1:]
         _, factor, c, _ = Semilinear(self.prediction).parts(at, to)
-        w = torch.zeros_like(columns["correct"]["w"])
+        w = np.zeros_like(columns["correct"]["w"])
         for k, order in enumerate(self._orders(len(c))[0].tolist()[:-1]):
-            r = (at.l[k - order + 1 : k].flip(0) - at.l[k]) / (to.l[k] - at.l[k])
+            r = (at.l[k - order + 1 : k][::-1] - at.l[k]) / (to.l[k] - at.l[k])
             w[k + 1, : order + 1] = -factor[k] * self._weights(-float(c[k]), r.tolist())
         columns["correct"]["w"] = w
         return columns

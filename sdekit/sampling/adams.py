@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,15 +33,15 @@ from sdekit._catalogue import register
 from sdekit._check import choice, number
 from sdekit.sampling.integrals import Levels, Semilinear, legendre, weights
 from sdekit.sampling.multistep import Multistep, Staged
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["DEIS", "IPNDM", "LMS", "GradientEstimation"]
 
 
-def _equal(order: int) -> Tensor:
-    """int_0^1 r^k dr [(1, order)]: the moments of a plain integral."""
-    return 1 / torch.arange(1, order + 1, dtype=torch.float64)[None]
+def _equal(nodes: Array) -> Array:
+    """int_0^1 r^k dr [shape of the nodes]: the moments of a plain integral."""
+    return np.broadcast_to(1 / np.arange(1, nodes.shape[1] + 1), nodes.shape)
 
 
 @register("sampler", "lms", paper="arXiv:2204.13902, eq. 15")
@@ -77,25 +78,25 @@ class LMS(Multistep):
         super().__post_init__()
         choice("form", self.form, ("sigma", "flow"))
 
-    def _scale(self, level: Levels) -> Tensor:
+    def _scale(self, level: Levels) -> Array:
         return level.alpha + level.sigma if self.form == "flow" else level.alpha
 
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """dy/dr."""
         return Mix(t, eps=1.0, x0=-1.0 if self.form == "flow" else 0.0)
 
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """R itself."""
         return level.sigma / self._scale(level)
 
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """Eq. (1), or its form for the velocity."""
         scale, h = self._scale(to), self.variable(to) - self.variable(at)
-        w = weights(nodes, _equal(nodes.shape[1]).expand_as(nodes), order)
+        w = weights(nodes, _equal(nodes), order)
         ratio = scale / self._scale(at)
-        return {"x": ratio, "w": (scale * h)[:, None] * w, "std": torch.zeros_like(h)}
+        return {"x": ratio, "w": (scale * h)[:, None] * w, "std": np.zeros_like(h)}
 
     @classmethod
     def examples(cls) -> list[LMS]:
@@ -140,28 +141,26 @@ class DEIS(Multistep):
         """At most 2: with warmup="heun" 3 in the limit, and less up to 320 steps on VE."""
         return min(self.order, 2)
 
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """The noise."""
         return Mix(t, eps=1.0)
 
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """As the polynomial says."""
         if self.polynomial == "t":
             return level.t
         return level.l if self.polynomial == "log_rho" else level.sigma / level.alpha
 
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """Eq. (1) as eq. (4) of `sdekit.sampling.integrals`, with other moments for t and rho."""
 
-        def moments_of(mu: Tensor, c: Tensor) -> Tensor:
+        def moments_of(mu: Array, c: Array) -> Array:
             if self.polynomial == "log_rho":
                 return mu
             equal = self.polynomial == "rho"
-            return mu[:, :1] * (
-                _equal(mu.shape[1]) if equal else _in_time(sde, at, to, mu.shape[1])
-            )
+            return mu[:, :1] * (_equal(nodes) if equal else _in_time(sde, at, to, mu.shape[1]))
 
         return Semilinear("eps").row(at, to, nodes, order, moments_of)
 
@@ -171,17 +170,17 @@ class DEIS(Multistep):
         return [cls(), cls(order=3), cls(order=3, polynomial="t", warmup="heun")]
 
 
-_NODES, _WEIGHTS = (torch.from_numpy(a) for a in legendre(12))
+_NODES, _WEIGHTS = legendre(12)
 
 
-def _in_time(sde: LinearSDE, at: Levels, to: Levels, count: int) -> Tensor:
+def _in_time(sde: LinearSDE, at: Levels, to: Levels, count: int) -> Array:
     """Mean of ((u - t)/(s - t))^k over d rho [(K, count)], by quadrature in log rho."""
-    h = torch.where(to.sigma > 0, to.l - at.l, 0.0)[:, None]
-    u = sde.t_from_log_snr(2 * (at.l[:, None] + h * _NODES))
+    h = np.where(to.sigma > 0, to.l - at.l, 0.0)[:, None]
+    u = sde.t_from_log_snr(torch.from_numpy(2 * (at.l[:, None] + h * _NODES))).numpy()
     r = (u - at.t[:, None]) / (to.t - at.t)[:, None]
-    kernel = _WEIGHTS * torch.exp(-h * _NODES)
-    kernel = kernel / kernel.sum(1, keepdim=True)
-    return torch.stack([(kernel * r**k).sum(1) for k in range(count)], dim=1)
+    kernel = _WEIGHTS * np.exp(-h * _NODES)
+    kernel = kernel / kernel.sum(1, keepdims=True)
+    return np.stack([(kernel * r**k).sum(1) for k in range(count)], axis=1)
 
 
 @register("sampler", "ipndm", paper="arXiv:2204.13902, appendix; arXiv:2202.09778, eq. 12")
@@ -230,19 +229,19 @@ class IPNDM(Multistep):
         pseudo = 3 * (self.order - 1)
         return pseudo if self.start == "runge_kutta" else super().warmup_nfe
 
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """The noise."""
         return Mix(t, eps=1.0)
 
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """The number of the row."""
-        return torch.arange(len(level.t), dtype=torch.float64)
+        return np.arange(len(level.t), dtype=float)
 
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """The transfer along the weighted noise."""
-        w = weights(nodes, _equal(nodes.shape[1]).expand_as(nodes), order)
+        w = weights(nodes, _equal(nodes), order)
         return _transfer(at, to, w)
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
@@ -253,18 +252,18 @@ class IPNDM(Multistep):
         level = Levels(sde, grid)
         at, to = level[:-1], level[1:]
         rows = len(at.t)
-        warm = (torch.arange(rows) < self.order - 1) & (to.sigma > 0)
-        if not bool(warm.any()):
+        warm = (np.arange(rows) < self.order - 1) & (to.sigma > 0)
+        if not warm.any():
             return columns
         (first,) = columns["stages"]
-        times = [torch.where(warm, u, at.t) for u in (0.5 * (at.t + to.t), to.t)]
+        times = [np.where(warm, u, at.t) for u in (0.5 * (at.t + to.t), to.t)]
         middle, end = (Levels(sde, u) for u in times)
         stages = []
         for call, reach, w in (
             (at, middle, (1.0,)), (middle, middle, (0.0, 1.0)), (middle, end, (0.0, 0.0, 1.0)),
             (end, end, (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
         ):  # fmt: skip
-            row = _transfer(at, reach, torch.tensor([w], dtype=torch.float64).expand(rows, -1))
+            row = _transfer(at, reach, np.tile(w, (rows, 1)))
             stages.append({"t": call.t, "what": self.what(call.t), **row, "present": warm})
         return {"stages": [{**first, "present": ~warm}, *stages]}
 
@@ -274,24 +273,46 @@ class IPNDM(Multistep):
         return [cls(), cls(warmup="heun"), cls(order=2)]
 
 
-def _transfer(at: Levels, to: Levels, w: Tensor) -> dict[str, Tensor]:
+def _transfer(at: Levels, to: Levels, w: Array) -> dict[str, Array]:
     """DDIM's step from t to s along sum_j w_j eps_j."""
     ratio = to.alpha / at.alpha
     on_eps = to.sigma - at.sigma * ratio
-    return {"x": ratio, "w": on_eps[:, None] * w, "std": torch.zeros_like(ratio)}
+    return {"x": ratio, "w": on_eps[:, None] * w, "std": np.zeros_like(ratio)}
 
 
 @register("sampler", "gradient_estimation", paper="arXiv:2306.04848, algorithm 2")
 @dataclass(frozen=True, kw_only=True)
 class GradientEstimation(Staged):
-    """DDIM along gamma eps_t + (1 - gamma) eps_u, u the row before; gamma = 2 in the paper."""
+    """DDIM along gamma eps_t + (1 - gamma) eps_u, u the row before.
 
-    gamma: float = 2.0  # 1 is DDIM, 1.5 is iPNDM of order 2
+    Args:
+        gamma: finite; 2 in the paper, 1 is DDIM, 1.5 is iPNDM of order 2.
+
+    Raises:
+        ConfigError: gamma is not a finite number.
+
+    Reference: arXiv:2306.04848, algorithm 2.
+
+    Example:
+        >>> import torch
+        >>> from sdekit import ExactScore, Gaussian, VPSDE, sample
+        >>> model = ExactScore(Gaussian(torch.zeros(2), 0.25), VPSDE())
+        >>> sample(model, (4, 2), sampler="gradient_estimation", steps=10, seed=0).nfe
+        10
+    """
+
+    gamma: float = 2.0
     memory = 1
     exact_on = frozenset({"point"})
 
+    def __post_init__(self) -> None:
+        """Check the field."""
+        self._set(gamma=number("gamma", self.gamma))
+
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """DDIM's transfer."""
-        at, to, new = Levels(sde, grid[:-1]), Levels(sde, grid[1:]), number("gamma", self.gamma)
-        w = torch.tensor([[1.0, 0.0], *[[new, 1 - new]] * (len(at.t) - 1)], dtype=torch.float64)
+        level = Levels(sde, grid)
+        at, to = level[:-1], level[1:]
+        w = np.tile([self.gamma, 1 - self.gamma], (len(at.t), 1))
+        w[0] = (1.0, 0.0)
         return {"stages": [{"t": at.t, "what": Mix(at.t, eps=1.0), **_transfer(at, to, w)}]}

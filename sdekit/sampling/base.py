@@ -238,7 +238,7 @@ class Sampler(Checked, ABC):
 
     @abstractmethod
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
-        """Columns for the rows: tensors (K,) or (K, m), `Mix`, or a dict of them; float64."""
+        """Columns for the rows: tensors or arrays (K,) or (K, m), `Mix`, or dicts; float64."""
 
     @abstractmethod
     def step(

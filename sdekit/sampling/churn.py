@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from sdekit._check import number
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import Sampler
 from sdekit.sampling.integrals import Levels
+from sdekit.sampling.plan import Array
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Churning", "level_of"]
@@ -44,10 +46,10 @@ class Churning(Sampler):
         if self.churn_max is not None:
             self._set(churn_max=number("churn_max", self.churn_max, ge=self.churn_min))
 
-    def raised(self, sde: LinearSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def raised(self, sde: LinearSDE, t: Tensor) -> tuple[Tensor, Array, Array]:
         """The raised times, and what multiplies x and z to get there [(K,) each]."""
         if not self.churn:
-            return t, torch.ones_like(t), torch.zeros_like(t)
+            return t, np.ones(len(t)), np.zeros(len(t))
         if "ddpm" in sde.kinds:
             raise ConfigError(
                 "churn needs times between the nodes of a chain; use churn=0 on a DDPM"
@@ -56,13 +58,13 @@ class Churning(Sampler):
         level = at.sigma / at.alpha
         ceiling = math.inf if self.churn_max is None else self.churn_max
         inside = (level >= self.churn_min) & (level <= ceiling)
-        gamma = inside.to(torch.float64) * min(self.churn / len(t), _LARGEST_GAMMA)
-        raised = level * (1 + gamma)
+        gamma = inside * min(self.churn / len(t), _LARGEST_GAMMA)
+        raised = torch.from_numpy(level * (1 + gamma))
         reach = _longer(sde, float(raised.max()))  # the process itself, where that is far enough
-        high = torch.where(gamma > 0, reach.t_from_log_snr(-2 * raised.log()), t)
-        alpha = reach.alpha(high)
+        high = torch.where(torch.from_numpy(gamma > 0), reach.t_from_log_snr(-2 * raised.log()), t)
+        alpha = reach.alpha(high).numpy()
         lift = alpha / at.alpha
-        fresh = alpha * level * (gamma * (2 + gamma)).sqrt() * self.noise_scale
+        fresh = alpha * level * np.sqrt(gamma * (2 + gamma)) * self.noise_scale
         return high, lift, fresh
 
     @property

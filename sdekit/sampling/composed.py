@@ -22,9 +22,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sdekit._cache import cached
 from sdekit._catalogue import make_one, register
 from sdekit._check import integer, number
 from sdekit.errors import ConfigError
@@ -206,14 +208,17 @@ class Renoised(_Composed):
         levels = Levels(sde, grid)
         at, to = levels[:-1], levels[1:]
         # r_d^2 / r_s^2, never below 0; and r_d not below what VE and EDM have at t = 0
-        left = 1 - self.eta**2 + self.eta**2 * torch.exp(2 * (at.l - to.l))
-        left = torch.maximum(left, torch.exp(2 * to.l - sde.log_snr_range[1]))
+        left = 1 - self.eta**2 + self.eta**2 * np.exp(2 * (at.l - to.l))
+        left = np.maximum(left, np.exp(2 * to.l - sde.log_snr_range[1]))
         moved = (left < 1) & (to.sigma > 0)
-        log_snr = torch.where(moved, 2 * to.l - left.log(), 2 * at.l)
-        down = torch.where(moved, sde.t_from_log_snr(log_snr), to.t)
-        lift = (to.alpha / sde.alpha(down)).masked_fill(~moved, 1.0)
-        fresh = (to.sigma * (1 - left).clamp_min(0).sqrt()).masked_fill(~moved, 0.0)
-        return {"lift": lift, "fresh": fresh, "inner": _between(self.sampler, sde, at.t, down)}
+        log_snr = np.where(moved, 2 * to.l - np.log(left), 2 * at.l)
+        below = sde.t_from_log_snr(torch.from_numpy(log_snr)).numpy()
+        down = torch.from_numpy(np.where(moved, below, to.t))
+        lift = np.where(moved, to.alpha / sde.alpha(down).numpy(), 1.0)
+        fresh = np.where(moved, to.sigma * np.sqrt(np.maximum(1 - left, 0.0)), 0.0)
+        return {
+            "lift": lift, "fresh": fresh, "inner": _between(self.sampler, sde, grid[:-1], down),
+        }  # fmt: skip
 
     def step(
         self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
@@ -288,18 +293,8 @@ class Restart(_Composed):
 
     def times(self, sde: LinearSDE, grid: Tensor) -> tuple[Tensor, Tensor]:
         """The grid's rows, and where an interval's low end is reached its rows, the first up."""
-        level = level_of(sde, grid)
-        distance = level.masked_fill(level == 0, torch.inf).log()
-        distance[0] = torch.inf  # a run does not begin with a jump
-        loops: dict[int, list[float]] = {}
-        for low, high, steps, repeats in self.intervals:
-            k = int((distance - math.log(low)).abs().argmin())
-            ends = min(high, float(level[0])), float(level[k])
-            if 0 < ends[1] < ends[0]:
-                loops.setdefault(k, []).extend(_loop(sde, *ends, float(grid[k]), steps) * repeats)
-        walk = [v for k, t in enumerate(grid.tolist()) for v in (t, *loops.get(k, ()))]
-        times = torch.tensor(walk, dtype=torch.float64)
-        return times[:-1], times[1:]
+        walk = _walk(self.intervals, sde, tuple(grid.tolist()))
+        return walk[:-1], walk[1:]
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """Eq. (3) in the rows that go up, the inner sampler in the others."""
@@ -337,3 +332,21 @@ def _loop(sde: LinearSDE, high: float, low: float, end: float, steps: int) -> li
         if end < t < (found[-1] if found else torch.inf):  # nodes of a chain may be one
             found.append(t)
     return [*found, end] if found else []
+
+
+@cached(8)  # a plan asks for it twice
+def _walk(
+    intervals: tuple[tuple[float, float, int, int], ...], sde: LinearSDE, grid: tuple[float, ...]
+) -> Tensor:
+    """The times of a run with restarts: the grid's, and after the low end of each its loops."""
+    level = level_of(sde, torch.tensor(grid, dtype=torch.float64)).numpy()
+    distance = np.log(np.where(level > 0, level, np.inf))
+    distance[0] = np.inf  # a run does not begin with a jump
+    loops: dict[int, list[float]] = {}
+    for low, high, steps, repeats in intervals:
+        k = int(np.abs(distance - math.log(low)).argmin())
+        ends = min(high, float(level[0])), float(level[k])
+        if 0 < ends[1] < ends[0]:
+            loops.setdefault(k, []).extend(_loop(sde, *ends, grid[k], steps) * repeats)
+    walk = [v for k, t in enumerate(grid) for v in (t, *loops.get(k, ()))]
+    return torch.tensor(walk, dtype=torch.float64)

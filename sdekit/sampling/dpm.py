@@ -26,6 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from sdekit._check import choice, flag, number, shown
 from sdekit.errors import ConfigError
 from sdekit.sampling.integrals import Levels, Semilinear, with_pair
 from sdekit.sampling.multistep import Multistep
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["DPMSolver", "DPMSolverPP", "DPMSolverPP3M", "SDEDPMSolverPP"]
@@ -128,30 +129,28 @@ class _Exponential(Multistep):
         """The earlier predictions of a multistep row."""
         return self.order - 1 if self.multistep else 0
 
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """Of x_0 or eps."""
         return Mix(t, **{self.prediction: 1.0})
 
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """log(alpha / sigma)."""
         return level.l
 
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """Eqs. (3) and (4) of `sdekit.sampling.integrals`, with (1) and (2)."""
 
-        def published(mu: Tensor, c: Tensor) -> Tensor:
+        def published(mu: Array, c: Array) -> Array:
             mu = self._halved(mu, order)
-            if self.corrected or mu.shape[1] < 3:
-                return mu
-            return torch.cat([mu[:, :2], 0.5 * mu[:, 2:]], dim=1)
+            return mu if self.corrected or mu.shape[1] < 3 else mu * [1.0, 1.0, 0.5]
 
         return Semilinear(self.prediction, self._eta).row(at, to, nodes, order, published)
 
-    def _halved(self, mu: Tensor, order: Tensor) -> Tensor:
+    def _halved(self, mu: Array, order: Array) -> Array:
         """Eq. (1), where the variant has it."""
-        return with_pair(mu, order, 0.5 * mu[:, 0]) if self.variant == "midpoint" else mu
+        return with_pair(mu, order, 0.5 * mu[..., 0]) if self.variant == "midpoint" else mu
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
         """The rows of a multistep method, or the stages of a singlestep one."""
@@ -165,41 +164,36 @@ class _Exponential(Multistep):
         return {"stages": self._stages(sde, Levels(sde, grid))}
 
     def _stages(self, sde: LinearSDE, level: Levels) -> list[dict[str, Any]]:
-        """The stages of a singlestep row: the same integral, from t to each inner time and to s."""
+        """The stages of a singlestep row: one integral, from t to each inner time and to s."""
         at, to = level[:-1], level[1:]
         inside = (to.sigma > 0) & (at.sigma > 0)  # a row that lands is one call
-        r = torch.tensor(
-            self.fractions or ((1 / 2,) if self.order == 2 else (1 / 3, 2 / 3)),
-            dtype=torch.float64,
-        )[:, None]
-        h = (to.l - at.l).masked_fill(~inside, 0.0)
-        times = sde.t_from_log_snr(2 * (at.l + r * h)).clamp_min(sde.t_min)
-        inner = Levels(sde, torch.where(inside, times, to.t))
+        published = (1 / 2,) if self.order == 2 else (1 / 3, 2 / 3)
+        r = np.array(self.fractions or published)[:, None]
+        h = np.where(inside, to.l - at.l, 0.0)
+        times = sde.t_from_log_snr(torch.from_numpy(2 * (at.l + r * h))).numpy()
+        inner = Levels(sde, np.where(inside, np.maximum(times, sde.t_min), to.t))
         # r h of the calls, which is not that where a time is held at t_min
-        place = torch.cat([torch.zeros_like(h)[None], torch.where(inside, inner.l - at.l, r)])
+        place = np.concatenate([0 * h[None], np.where(inside, inner.l - at.l, r)])
         use = [[*range(k + 1)] for k in range(self.order)]
         if self.variant == "midpoint":  # DPM-Solver-3 drops its first inner prediction at the end
             use[-1] = [0, self.order - 1]
-        # all of the stages in one solve: their rows one below the other
-        ends = inner.mapped(lambda inside, end: torch.cat([inside, end[None]]), to)
-        reach = (ends.l - at.l).where(inside, 1.0)
-        chosen = torch.tensor([[*u, *[0] * (self.order - len(u))] for u in use])
-        nodes = (place[chosen] / reach[:, None]).transpose(1, 2)
-        order = torch.tensor([len(u) for u in use]).repeat_interleave(len(h))
-        row = Semilinear(self.prediction, self._eta).row(
-            at.mapped(lambda value: value.repeat(self.order)), ends.mapped(torch.flatten),
-            nodes.flatten(0, 1), order,
-            (lambda mu, c: self._halved(mu, order)) if self.order == 2 else None,
-        )  # fmt: skip
-        parts = {name: column.unflatten(0, (self.order, -1)) for name, column in row.items()}
-        calls = torch.cat([at.t[None], torch.where(inside, inner.t, at.t)])
+        # all of the stages in one solve: rows (stage, K)
+        ends = inner.mapped(lambda value, last: np.concatenate([value, last[None]]), to)
+        order = np.array([[len(u)] for u in use])
+        chosen = [[*u, *[0] * (self.order - len(u))] for u in use]
+        reach = np.where(inside, ends.l - at.l, 1.0)
+        nodes = (place[chosen] / reach[:, None]).swapaxes(1, 2)
+        halved = (lambda mu, c: self._halved(mu, order)) if self.order == 2 else None
+        row = Semilinear(self.prediction, self._eta).row(at, ends, nodes, order, halved)
         stages = []
-        for k, (call, taken) in enumerate(zip(calls, use, strict=True)):
-            w = torch.zeros(len(h), k + 1, dtype=torch.float64)
-            w[:, taken] = parts["w"][k, :, : len(taken)]
+        for k, taken in enumerate(use):
+            w = np.zeros((len(h), k + 1))
+            w[:, taken] = row["w"][k, :, : len(taken)]
+            call = np.where(inside, inner.t[k - 1], at.t) if k else at.t
+            there = {"present": inside} if k else {}
             stages.append({
-                "t": call, "what": self.what(call), "x": parts["x"][k], "w": w,
-                "std": parts["std"][k], **({"present": inside} if k else {}),
+                "t": call, "what": self.what(call),
+                "x": row["x"][k], "w": w, "std": row["std"][k], **there,
             })  # fmt: skip
         return stages
 

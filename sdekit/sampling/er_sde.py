@@ -21,26 +21,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from sdekit._catalogue import register
 from sdekit._check import choice, flag
 from sdekit.errors import ConfigError
 from sdekit.sampling.integrals import Levels, legendre, weights
 from sdekit.sampling.multistep import Multistep
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["ERSDE"]
 
 # log phi as a function of log r
 _SCALES = {
-    "er_sde_5": lambda log_r: log_r + torch.log(torch.exp(torch.exp(0.3 * log_r)) + 10),
+    "er_sde_5": lambda log_r: log_r + np.log(np.exp(np.exp(0.3 * log_r)) + 10),
     "sde": lambda log_r: 2 * log_r,
     "ode": lambda log_r: log_r,
 }
-_NODES, _WEIGHTS = (torch.from_numpy(a) for a in legendre(24))
+_NODES, _WEIGHTS = legendre(24)
 
 
 @register("sampler", "er_sde", paper="arXiv:2309.06169, algorithm 2")
@@ -93,48 +92,48 @@ class ERSDE(Multistep):
         """Noise, unless phi is that of the flow."""
         return frozenset({"linear"} if self.scale == "ode" else {"linear", "noise"})
 
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """The clean sample."""
         return Mix(t, x0=1.0)
 
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """R = sigma / alpha."""
         return level.sigma / level.alpha
 
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """Eq. (1)."""
         landing, log_phi = to.sigma == 0, _SCALES[self.scale]
-        end = torch.where(landing, at.l, to.l)
-        p = (log_phi(-end) - log_phi(-at.l)).exp().masked_fill(landing, 0.0)
+        end = np.where(landing, at.l, to.l)
+        p = np.where(landing, 0.0, np.exp(log_phi(-end) - log_phi(-at.l)))
         # the integral by parts: 1 for k >= 1, less int k part^(k - 1) phi(r_s) / phi(r) dr / h
         columns, width = [1 - p], (end - at.l)[:, None]
         log_r = -(at.l[:, None] + width * _NODES)
         r_t, r_s = self.variable(at), self.variable(to)
         h = (r_s - r_t)[:, None]
-        part = (log_r.exp() - r_t[:, None]) / h
-        density = (log_phi(-end)[:, None] - log_phi(log_r) + log_r).exp() * (-width / h) * _WEIGHTS
+        part = (np.exp(log_r) - r_t[:, None]) / h
+        density = np.exp(log_phi(-end)[:, None] - log_phi(log_r) + log_r) * (-width / h) * _WEIGHTS
         columns += [1 - (density * k * part ** (k - 1)).sum(1) for k in range(1, nodes.shape[1])]
-        order = order.masked_fill(landing, 1)
-        w = self._weights(nodes, torch.stack(columns, dim=1), order)
-        spread = (r_s.square() - (r_t * p).square()).clamp_min(0).sqrt()
-        quiet = landing if self.scale != "ode" else torch.ones_like(landing)
+        order = np.where(landing, 1, order)
+        w = self._weights(nodes, np.stack(columns, axis=1), order)
+        spread = np.sqrt(np.maximum(r_s**2 - (r_t * p) ** 2, 0.0))
+        quiet = landing | (self.scale == "ode")
         return {
             "x": to.alpha / at.alpha * p, "w": to.alpha[:, None] * w,
-            "std": (to.alpha * spread).masked_fill(quiet, 0.0),
+            "std": np.where(quiet, 0.0, to.alpha * spread),
         }  # fmt: skip
 
-    def _weights(self, nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
+    def _weights(self, nodes: Array, mu: Array, order: Array) -> Array:
         """Of the interpolating polynomial, or of the paper's differences."""
         if self.corrected or nodes.shape[1] < 3:
             return weights(nodes, mu, order)
-        second = weights(nodes[:, :2], mu[:, :2], order.clamp_max(2))
-        w = torch.cat([second, torch.zeros_like(second[:, :1])], dim=1)
+        w = np.zeros_like(mu)
+        w[:, :2] = weights(nodes[:, :2], mu[:, :2], np.minimum(order, 2))
         # the second difference: half of it is the divided difference of the three predictions
-        unit = torch.zeros_like(mu)
+        unit = np.zeros_like(mu)
         unit[:, 2] = mu[:, 2]
-        return w + torch.where(order[:, None] == 3, weights(nodes, unit, order), 0.0)
+        return w + np.where(order[:, None] == 3, weights(nodes, unit, order), 0.0)
 
     @classmethod
     def examples(cls) -> list[ERSDE]:

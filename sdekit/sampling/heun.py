@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,15 +81,15 @@ class Heun(Churning):
         step = to.sigma - ratio * at.sigma  # alpha_s (r_s - r_h)
         last = to.sigma == 0
         # the second call of a last row is never made: its column holds any time that has a model
-        second = torch.where(last, high, s)
+        second = np.where(last, at.t, to.t)
         return {
             "high": high,
             "lift": lift,
             "fresh": fresh,
             "euler": Mix(high, x=ratio, eps=step),
             "half": Mix(high, x=ratio, eps=0.5 * step),
-            "rest": Mix(second, eps=(0.5 * step).masked_fill(last, 0.0)),
-            "last": last.to(torch.float64),
+            "rest": Mix(second, eps=np.where(last, 0.0, 0.5 * step)),
+            "last": last.astype(float),
         }
 
     def step(

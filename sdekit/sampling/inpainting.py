@@ -23,6 +23,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ from sdekit.model.prediction import Predictor
 from sdekit.sampling.base import CountedModel, Frame, Sampler, kick
 from sdekit.sampling.grid import Grid
 from sdekit.sampling.noise import Noise
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sampling.projected import KNOWN, LIMIT, Carrying, Projected, clean_part
 from sdekit.sampling.run import SampleResult, sample
 from sdekit.sampling.setup import conditions, evaluating, placed
@@ -173,13 +174,14 @@ class _Replace(_Started):
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Columns of several plans one after the other: tensors, `Mix`, dicts and lists of them.
+    """Columns of several plans one after the other: numbers, `Mix`, dicts and lists of them.
 
     A short piece may know fewer predictions, or stages, than a long one: weights are filled with
     zeros, and stages with ones that are not present.
     """
     first = parts[0]
-    if isinstance(first, Tensor):
+    if isinstance(first, Tensor | Array):
+        parts = [torch.as_tensor(part) for part in parts]
         if first.ndim == 2:
             width = max(part.shape[1] for part in parts)
             parts = [nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
@@ -200,7 +202,7 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _stage(stages: list[Any], k: int) -> dict[str, Any]:
     """Stage k of a piece, or, where it has none, its first one marked as absent."""
     stage = stages[k] if k < len(stages) else stages[0]
-    every = torch.ones(len(stage["t"]), dtype=torch.bool)
+    every = np.ones(len(stage["t"]), dtype=bool)
     present = stage.get("present", every) if k < len(stages) else ~every
     return {**stage, "present": present}
 

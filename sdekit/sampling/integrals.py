@@ -23,6 +23,9 @@ with the one family of moments
 
 and noise of variance sigma_s^2 (1 - e^(-2 eta^2 h)) and eta^2 sigma_s^2 (e^(2h) - 1).
 
+All of it in NumPy: on a few dozen numbers its calls cost half of torch's. What is not finite is
+refused by the plan, which names the row, and so warns of nothing here.
+
 Reference: Golub and Van Loan, Matrix Computations, algorithm 4.6.2, for (2).
 """
 
@@ -37,6 +40,7 @@ import torch
 from torch import Tensor
 
 from sdekit._times import within
+from sdekit.sampling.plan import Array
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Levels", "Semilinear", "legendre", "moments", "ramp", "weights", "with_pair"]
@@ -55,68 +59,66 @@ _NODES, _WEIGHTS = legendre(8)
 _POWERS = _WEIGHTS[:, None] * _NODES[:, None] ** np.arange(_MOST)
 
 
-# NumPy in the next two: on arrays this small its calls cost a third of torch's
-def moments(c: Tensor, count: int) -> Tensor:
-    """mu_0 .. mu_(count - 1) of eq. (5) [(K, count)], for c of either sign [(K,)]."""
-    value = c.numpy()
-    mu = np.empty((len(value), count))
-    mu[:, 0] = -np.expm1(-value)
+def moments(c: Array, count: int) -> Array:
+    """mu_0 .. mu_(count - 1) of eq. (5) [(..., count)], for c of either sign [(...)]."""
+    mu = np.empty((*c.shape, count))
+    mu[..., 0] = -np.expm1(-c)
     if count > 1:
-        small = np.abs(value) < _SMALL
-        far = np.where(small, _SMALL, value)
+        small = np.abs(c) < _SMALL
+        far = np.where(small, _SMALL, c)
         for k in range(1, count):
-            mu[:, k] = 1 - k / far * mu[:, k - 1]
-        near = value[small, None]
+            mu[..., k] = 1 - k / far * mu[..., k - 1]
+        near = c[small, None]
         kernel = near * np.exp(-near * (1 - _NODES))
         # a sum, not a product of matrices, whose rounding depends on the number of rows
         mu[small, 1:] = (kernel[:, :, None] * _POWERS[:, 1:count]).sum(1)
-    return torch.from_numpy(mu)
+    return mu
 
 
-def weights(nodes: Tensor, mu: Tensor, order: Tensor) -> Tensor:
-    """The w of eq. (2) [(K, m)], for the first `order` of the nodes [(K, m)]; 0 for the others.
+def weights(nodes: Array, mu: Array, order: Array) -> Array:
+    """The w of eq. (2) [(..., m)], for the first `order` of the nodes [(..., m)], 0 for the rest.
 
     Bjorck and Pereyra's algorithm for Vandermonde systems: accurate, and no row's result depends
     on the others.
 
     Args:
         nodes: r_j, in columns; those from `order` on may hold anything finite.
-        mu: the moments [(K, m)].
-        order: how many nodes a row uses [(K,)], at least one.
+        mu: the moments [(..., m)].
+        order: how many nodes a row uses [(...)], at least one.
     """
-    r, w = nodes.numpy(), mu.numpy().copy()
-    count = r.shape[1]
-    used = np.arange(count) < order.numpy()[:, None]
-    with np.errstate(all="ignore"):  # the plan refuses what is not finite, and names the row
-        for k in range(count - 1):  # integrals of Newton's products (r - r_0) ... (r - r_k)
-            w[:, k + 1 :] -= r[:, k, None] * w[:, k:-1]
-        w[~used] = 0.0  # a polynomial of lower degree has fewer of them
-        for k in range(count - 2, -1, -1):  # and divided differences as sums over nodes
-            w[:, k + 1 :] /= np.where(used[:, k + 1 :], r[:, k + 1 :] - r[:, : count - k - 1], 1.0)
-            w[:, k:-1] -= w[:, k + 1 :]
-    return torch.from_numpy(w)
+    r, w, count = nodes, mu.copy(), nodes.shape[-1]
+    used = np.arange(count) < order[..., None]
+    for k in range(count - 1):  # integrals of Newton's products (r - r_0) ... (r - r_k)
+        w[..., k + 1 :] -= r[..., k, None] * w[..., k:-1]
+    w[~used] = 0.0  # a polynomial of lower degree has fewer of them
+    for k in range(count - 2, -1, -1):  # and divided differences as sums over nodes
+        apart = r[..., k + 1 :] - r[..., : count - k - 1]
+        w[..., k + 1 :] /= np.where(used[..., k + 1 :], apart, 1.0)
+        w[..., k:-1] -= w[..., k + 1 :]
+    return w
 
 
-def ramp(rows: int, order: int, final: int | None, few: int) -> Tensor:
+def ramp(rows: int, order: int, final: int | None, few: int) -> Array:
     """The orders of the rows [(K,)]: rising from 1, and falling to `final` in the last row.
 
     None stands for 1 where there are fewer rows than `few`, for `order` otherwise (Lu et al.).
     """
-    k = torch.arange(rows)
+    k = np.arange(rows)
     last = (1 if rows < few else order) if final is None else final
-    return torch.minimum((k + 1).clamp_max(order), last + (rows - 1 - k))
+    return np.minimum(np.minimum(k + 1, order), last + (rows - 1 - k))
 
 
 class Levels:
-    """alpha, sigma and l = log(alpha / sigma) at given times, each evaluated once."""
+    """t, alpha, sigma and l = log(alpha / sigma) at given times [shape of t], each found once."""
 
-    def __init__(self, sde: LinearSDE, t: Tensor) -> None:
-        self.t, _ = within(t, sde.t_max)
-        log_alpha, var = sde.log_alpha(self.t), sde.var(self.t)
-        self.alpha, self.sigma = log_alpha.exp(), var.sqrt()
-        self.l = log_alpha - 0.5 * var.log()
+    def __init__(self, sde: LinearSDE, t: Tensor | Array) -> None:
+        time, _ = within(torch.as_tensor(t), sde.t_max)
+        log_alpha, var = sde.log_alpha(time), sde.var(time)
+        self.t, self.alpha, self.sigma, self.l = (
+            v.numpy() for v in (time, log_alpha.exp(), var.sqrt(), log_alpha - 0.5 * var.log())
+        )
 
-    def mapped(self, change: Callable[..., Tensor], *others: Levels) -> Levels:
+    def mapped(self, change: Callable[..., Array], *others: Levels) -> Levels:
         """`change` of t, alpha, sigma and l, each with those of the others."""
         made = object.__new__(Levels)
         for name, value in vars(self).items():
@@ -128,15 +130,15 @@ class Levels:
 
 
 # in place of moments: (mu, c) -> mu, for what a paper has instead of the exact integral
-Rule = Callable[[Tensor, Tensor], Tensor]
+Rule = Callable[[Array, Array], Array]
 
 
-def with_pair(mu: Tensor, order: Tensor, pair: Tensor) -> Tensor:
-    """The moments [(K, m)] with `pair` [(K,)] for mu_1 in the rows of two nodes."""
-    columns = list(mu.unbind(1))
-    if len(columns) > 1:
-        columns[1] = torch.where(order == 2, pair, columns[1])
-    return torch.stack(columns, dim=1)
+def with_pair(mu: Array, order: Array, pair: Array) -> Array:
+    """The moments [(..., m)] with `pair` [(...)] for mu_1 in the rows of two nodes."""
+    if mu.shape[-1] > 1:
+        mu = mu.copy()
+        mu[..., 1] = np.where(order == 2, pair, mu[..., 1])
+    return mu
 
 
 @dataclass(frozen=True)
@@ -149,41 +151,41 @@ class Semilinear:
     """
 
     prediction: str
-    eta: float | Tensor = 0.0
+    eta: float | Array = 0.0
 
-    def parts(self, at: Levels, to: Levels) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """a, the factor of the integral, c and std [(K,) each], from t to s.
+    def parts(self, at: Levels, to: Levels) -> tuple[Array, Array, Array, Array]:
+        """a, the factor of the integral, c and std [(..., K) each], from t to s.
 
         A step that lands where sigma = 0 is the prediction of x_0 itself, without noise.
         """
         landing = to.sigma == 0
-        h = (to.l - at.l).masked_fill(landing, 1.0)  # any finite number: replaced below
+        h = np.where(landing, 1.0, to.l - at.l)  # any finite number: replaced below
         eta2 = self.eta**2
         ratio = to.alpha / at.alpha
         if self.prediction == "x0":
-            a = (to.sigma / at.sigma * torch.exp(-eta2 * h)).masked_fill(landing, 0.0)
-            c = ((1 + eta2) * h).masked_fill(landing, 1.0)
-            factor = torch.where(landing, to.alpha / -torch.expm1(-c), to.alpha)
-            return a, factor, c, to.sigma * (-torch.expm1(-2 * eta2 * h)).sqrt()
+            a = np.where(landing, 0.0, to.sigma / at.sigma * np.exp(-eta2 * h))
+            c = np.where(landing, 1.0, (1 + eta2) * h)
+            factor = np.where(landing, to.alpha / -np.expm1(-c), to.alpha)
+            return a, factor, c, to.sigma * np.sqrt(-np.expm1(-2 * eta2 * h))
         c = -h
-        factor = torch.where(landing, -ratio * at.sigma / -torch.expm1(-c), (1 + eta2) * to.sigma)
-        return ratio, factor, c, to.sigma * (eta2 * torch.expm1(2 * h)).sqrt()
+        factor = np.where(landing, -ratio * at.sigma / -np.expm1(-c), (1 + eta2) * to.sigma)
+        return ratio, factor, c, to.sigma * np.sqrt(eta2 * np.expm1(2 * h))
 
     def row(
-        self, at: Levels, to: Levels, nodes: Tensor, order: Tensor, rule: Rule | None = None
-    ) -> dict[str, Tensor]:
-        """The columns x, w and std of eq. (1), for the predictions at `nodes` [(K, m)]."""
+        self, at: Levels, to: Levels, nodes: Array, order: Array, rule: Rule | None = None
+    ) -> dict[str, Array]:
+        """The columns x, w and std of eq. (1), for the predictions at `nodes` [(..., K, m)]."""
         return self.rows(at, to, (nodes, order, rule))[0]
 
     def rows(
-        self, at: Levels, to: Levels, *of: tuple[Tensor, Tensor, Rule | None]
-    ) -> list[dict[str, Tensor]]:
+        self, at: Levels, to: Levels, *of: tuple[Array, Array, Rule | None]
+    ) -> list[dict[str, Array]]:
         """The columns of `row` for several choices of nodes, order and rule."""
         a, factor, c, std = self.parts(at, to)
-        moment = moments(c, max(nodes.shape[1] for nodes, _, _ in of))
+        moment = moments(c, max(nodes.shape[-1] for nodes, _, _ in of))
         found, landing = [], to.sigma == 0
         for nodes, order, rule in of:
-            mu = moment[:, : nodes.shape[1]]
-            w = weights(nodes, rule(mu, c) if rule else mu, order.masked_fill(landing, 1))
-            found.append({"x": a, "w": factor[:, None] * w, "std": std})
+            mu = moment[..., : nodes.shape[-1]]
+            w = weights(nodes, rule(mu, c) if rule else mu, np.where(landing, 1, order))
+            found.append({"x": a, "w": factor[..., None] * w, "std": std})
         return found

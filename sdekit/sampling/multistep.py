@@ -20,6 +20,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from sdekit._check import choice, integer
 from sdekit.sampling.base import CountedModel, Sampler, kick
 from sdekit.sampling.integrals import Levels, ramp
 from sdekit.sampling.noise import Noise
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Corrected", "Multistep", "Staged", "combined", "past"]
@@ -44,10 +45,10 @@ def combined(
     return y
 
 
-def past(column: Tensor, count: int) -> Tensor:
+def past(column: Array, count: int) -> Array:
     """Each row with the `count` - 1 before it [(K, count)]; the first rows repeat the first."""
-    rows = torch.arange(len(column))[:, None] - torch.arange(count)
-    return column[rows.clamp_min(0)]
+    rows = np.arange(len(column))[:, None] - np.arange(count)
+    return column[np.maximum(rows, 0)]
 
 
 class Staged(Sampler):
@@ -100,17 +101,17 @@ class Multistep(Staged):
         return self.warmup
 
     @abstractmethod
-    def what(self, t: Tensor) -> Mix:
+    def what(self, t: Array) -> Mix:
         """The prediction that a call at t gives."""
 
     @abstractmethod
-    def variable(self, level: Levels) -> Tensor:
+    def variable(self, level: Levels) -> Array:
         """u at the times of a grid [(K + 1,)]: predictions are a polynomial in it."""
 
     @abstractmethod
     def integral(
-        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Tensor, order: Tensor
-    ) -> dict[str, Tensor]:
+        self, sde: LinearSDE, at: Levels, to: Levels, nodes: Array, order: Array
+    ) -> dict[str, Array]:
         """x, w and std of eq. (1), for predictions at nodes r = (u - u_t)/(u_s - u_t) [(K, m)]."""
 
     @property
@@ -138,22 +139,22 @@ class Multistep(Staged):
         """Eq. (1) for the rows, and for the repetition of the first one."""
         level = Levels(sde, grid)
         at, to, u = level[:-1], level[1:], self.variable(level)
-        h = torch.where(torch.isfinite(u[1:]), u.diff(), 1.0)[:, None]
+        h = np.where(np.isfinite(u[1:]), u[1:] - u[:-1], 1.0)[:, None]
         nodes = (past(u[:-1], self.order) - u[:-1, None]) / h
         order = ramp(len(h), self.order, self.final_order, self.few)
         if self.order == 1 or self.start != "heun":
             row = self.integral(sde, at, to, nodes, order)
             return {"stages": [{"t": at.t, "what": self.what(at.t), **row}]}
         # one more row, the repetition of the first: two nodes, its own end among them
-        more = torch.tensor([*range(len(h)), 0])
-        ends = torch.eye(self.order, dtype=torch.float64)[1:2]
-        row = self.integral(
-            sde, at[more], to[more], torch.cat([nodes, ends]), torch.cat([order, torch.tensor([2])])
-        )
+        more = [*range(len(h)), 0]
+        nodes = np.concatenate([nodes, np.eye(self.order)[1:2]])
+        row = self.integral(sde, at[more], to[more], nodes, np.append(order, 2))
         first = {name: column[:-1] for name, column in row.items()}
-        second = {name: column[-1:].expand_as(first[name]) for name, column in row.items()}
-        again = (torch.arange(len(h)) == 0) & (to.sigma > 0)
-        call = torch.where(again, to.t, at.t)
+        second = {
+            name: np.broadcast_to(column[-1:], first[name].shape) for name, column in row.items()
+        }
+        again = (np.arange(len(h)) == 0) & (to.sigma > 0)
+        call = np.where(again, to.t, at.t)
         return {
             "stages": [
                 {"t": at.t, "what": self.what(at.t), **first},

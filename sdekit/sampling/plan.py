@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mix", "Plan", "plan_for", "some_rows"]
 
+Array = np.ndarray  # of float64, where it holds coefficients
+
 _CACHED_PLANS = 64
 _COEFFICIENTS = ("x", "x0", "eps", "score")
 
@@ -44,13 +46,21 @@ class Mix:
         x0: of the predicted clean sample [float or (K,)].
         eps: of the predicted noise [float or (K,)].
         score: of the predicted score [float or (K,)].
+
+    Arrays may be given, and become tensors.
     """
 
-    at: Tensor
-    x: float | Tensor = 0.0
-    x0: float | Tensor = 0.0
-    eps: float | Tensor = 0.0
-    score: float | Tensor = 0.0
+    at: Any  # a Tensor once made
+    x: Any = 0.0  # floats or Tensors
+    x0: Any = 0.0
+    eps: Any = 0.0
+    score: Any = 0.0
+
+    def __post_init__(self) -> None:
+        """Tensors for arrays."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                object.__setattr__(self, name, torch.from_numpy(value))
 
     def rows(self, which: slice) -> Mix:
         """The same combination in some of the rows."""
@@ -100,21 +110,22 @@ def some_rows(columns: Any, which: slice) -> Any:
 
 def _column(name: str, column: object, count: int) -> list[Any]:
     """A column as Python values, checked for shape and finiteness."""
-    if not isinstance(column, Tensor):
+    if not isinstance(column, Tensor | np.ndarray):
         raise DtypeError(
-            f"coefficient {name!r} must be a tensor, a Mix or a dict, got {shown(column)}"
+            f"coefficient {name!r} must be a tensor, an array, a Mix or a dict, got "
+            f"{shown(column)}"
         )
     if column.ndim not in (1, 2) or column.shape[0] != count:
         raise ShapeError(
             f"coefficient {name!r} must have shape ({count},) or ({count}, m), "
             f"got {tuple(column.shape)}"
         )
-    finite = np.isfinite(column.numpy())  # a third of what torch's call takes on so few numbers
-    if not finite.all():
-        row = int(np.argmin(finite.reshape(count, -1).all(axis=1)))
+    array = column.numpy() if isinstance(column, Tensor) else column
+    if not np.isfinite(array).all():
+        row = int(np.argmin(np.isfinite(array).reshape(count, -1).all(axis=1)))
         raise ConfigError(f"coefficient {name!r} is not finite at row {row} of {count}")
-    values = column.tolist()
-    return values if column.ndim == 1 else list(map(tuple, values))
+    values = array.tolist()
+    return values if array.ndim == 1 else list(map(tuple, values))
 
 
 def _mixes(columns: Any, name: str = "") -> Iterator[tuple[str, Mix]]:
@@ -179,7 +190,7 @@ def _rows(
 @cache
 def _row_maker(names: tuple[str, ...]) -> Callable[[tuple[Any, ...]], Any]:
     """What makes rows with these attributes; the type is made once, and costs more than a plan."""
-    row = namedtuple("Row", names)  # the names are known at run time only
+    row = namedtuple("Row", names)  # type: ignore[misc]  # the names are known at run time only
     return partial(tuple.__new__, row)  # `row._make` without its check of the length
 
 
@@ -191,11 +202,12 @@ def _lists(
     for part in parts:
         there = part.get("present")
         present = {name: column for name, column in part.items() if name != "present"}
-        rows = _rows(present, resolved, count, calls)
-        made.append((rows, None if there is None else there.tolist()))
-    if all(there is None for _, there in made):
-        return list(zip(*(rows for rows, _ in made), strict=True))
-    return [tuple(rows[k] for rows, there in made if not there or there[k]) for k in range(count)]
+        made.append(_rows(present, resolved, count, calls))
+    rows = list(zip(*made, strict=True))
+    there = np.array([np.broadcast_to(part.get("present", True), count) for part in parts])
+    for k in np.flatnonzero(~there.all(axis=0)):
+        rows[k] = tuple(row for row, here in zip(rows[k], there[:, k], strict=True) if here)
+    return rows
 
 
 def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
@@ -209,7 +221,8 @@ def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:
 @cached(_CACHED_PLANS)
 def _plan(sampler: Sampler, sde: LinearSDE, parametrization: Parametrization, grid: bytes) -> Plan:
     times = torch.frombuffer(bytearray(grid), dtype=torch.float64)
-    with torch.inference_mode(False), torch.no_grad():
+    # what is not finite is refused below, by the name of its column
+    with torch.inference_mode(False), torch.no_grad(), np.errstate(all="ignore"):
         t, s = sampler.times(sde, times)
         columns = {"t": t, "s": s, **sampler.coefficients(sde, times)}
         calls: set[float] = set()

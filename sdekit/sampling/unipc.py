@@ -21,14 +21,14 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, flag, integer, number
 from sdekit.sampling.integrals import Levels, Rule, Semilinear, ramp, with_pair
 from sdekit.sampling.multistep import Corrected, past
-from sdekit.sampling.plan import Mix
+from sdekit.sampling.plan import Array, Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["SASolver", "UniPC"]
@@ -58,15 +58,15 @@ class _PredictCorrect(Corrected):
         return frozenset({"point"} if same else ())
 
     @abstractmethod
-    def _orders(self, rows: int) -> tuple[Tensor, Tensor]:
+    def _orders(self, rows: int) -> tuple[Array, Array]:
         """The numbers of nodes of predictor and corrector [(K,) each]; 0: no corrector."""
 
     @abstractmethod
-    def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
+    def _pair(self, mu: Array, c: Array) -> Array:
         """What stands for mu_1 where there are two nodes [(K,)]."""
 
     @abstractmethod
-    def _eta(self, at: Levels) -> float | Tensor:
+    def _eta(self, at: Levels) -> float | Array:
         """The stochasticity of the rows from these levels [() or (K,)]."""
 
     def coefficients(self, sde: LinearSDE, grid: Tensor) -> dict[str, Any]:
@@ -75,25 +75,25 @@ class _PredictCorrect(Corrected):
         at, to = levels[:-1], levels[1:]
         predict, correct = self._orders(len(at.t))
         solve = Semilinear(self.prediction, self._eta(at))
-        h = torch.where(to.sigma > 0, to.l - at.l, 1.0)[:, None]
+        h = np.where(to.sigma > 0, to.l - at.l, 1.0)[:, None]
         most = int(max(predict.max(), correct.max() - 1))
         behind = (past(at.l, most) - at.l[:, None]) / h
-        ahead = torch.cat([torch.ones_like(h), behind], dim=1)
+        ahead = np.concatenate([np.ones_like(h), behind], axis=1)
         # after a landing nothing is corrected: there is no call
         row, back = solve.rows(
             at, to,
             (behind, predict, self._rule(predict)),
-            (ahead, correct.clamp_min(1), self._rule(correct)),
+            (ahead, np.maximum(correct, 1), self._rule(correct)),
         )  # fmt: skip
-        before = torch.tensor([0, *range(len(h) - 1)])  # row k corrects the one that led to it
+        before = [0, *range(len(h) - 1)]  # row k corrects the one that led to it
         return {
             "what": Mix(at.t, **{self.prediction: 1.0}),
             **row,
             "correct": {name: column[before] for name, column in back.items()},
-            "corrects": (correct > 0).double()[before],
+            "corrects": (correct > 0).astype(float)[before],
         }
 
-    def _rule(self, order: Tensor) -> Rule:
+    def _rule(self, order: Array) -> Rule:
         return lambda mu, c: mu if mu.shape[1] < 2 else with_pair(mu, order, self._pair(mu, c))
 
 
@@ -146,11 +146,11 @@ class UniPC(_PredictCorrect):
         """The predictions of a row and of those before it."""
         return self.order
 
-    def _orders(self, rows: int) -> tuple[Tensor, Tensor]:
+    def _orders(self, rows: int) -> tuple[Array, Array]:
         order = ramp(rows, self.order, self.final_order, _FEW)
         return order, (order + 1) * self.corrector
 
-    def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
+    def _pair(self, mu: Array, c: Array) -> Array:
         return {"bh1": 0.5 * c, "bh2": 0.5 * mu[:, 0], "exact": mu[:, 1]}[self.variant]
 
     def _eta(self, at: Levels) -> float:
@@ -231,18 +231,17 @@ class SASolver(_PredictCorrect):
         """Noise, unless tau = 0."""
         return frozenset({"linear", "noise"} if self.tau else {"linear"})
 
-    def _orders(self, rows: int) -> tuple[Tensor, Tensor]:
-        known = torch.arange(rows) + 1
-        correct = torch.minimum(torch.tensor(self.corrector_order), known + 1)
+    def _orders(self, rows: int) -> tuple[Array, Array]:
+        correct = np.minimum(self.corrector_order, np.arange(rows) + 2)
         return ramp(rows, self.predictor_order, self.final_order, _FEW), correct
 
-    def _pair(self, mu: Tensor, c: Tensor) -> Tensor:
+    def _pair(self, mu: Array, c: Array) -> Array:
         return 0.5 * c
 
-    def _eta(self, at: Levels) -> Tensor:
+    def _eta(self, at: Levels) -> Array:
         level = at.sigma / at.alpha
-        highest = torch.inf if self.tau_max is None else self.tau_max
-        return self.tau * ((level >= self.tau_min) & (level <= highest)).double()
+        highest = np.inf if self.tau_max is None else self.tau_max
+        return self.tau * ((level >= self.tau_min) & (level <= highest))
 
     @classmethod
     def examples(cls) -> list[SASolver]:

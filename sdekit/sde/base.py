@@ -202,12 +202,14 @@ class LinearSDE(SDE):
             raise DtypeError(f"log_snr must be a float or a floating tensor, got {shown(log_snr)}")
         low, high = self.log_snr_range
         slack = 8 * torch.finfo(kept).eps
-        inside = (value >= low - slack * max(1.0, abs(low))) & (
-            value <= high + slack * max(1.0, abs(high))
-        )
-        if readable(inside) and not bool(inside.all()):  # NaN is outside too
-            bad = value[~inside].flatten()[0].item()
-            raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
+        least = low - slack * max(1.0, abs(low))
+        most = high + slack * max(1.0, abs(high))
+        if readable(value) and value.numel():
+            ends = torch.aminmax(value.detach())
+            if not (ends.min.item() >= least and ends.max.item() <= most):  # NaN is outside too
+                flat = value.detach().flatten()
+                bad = flat[~((flat >= least) & (flat <= most))][0].item()
+                raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
         return self._solve_log_snr(value.clamp(low, high)).clamp(0.0, self.t_max).to(kept)
 
     @cached_property

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import number
-from sdekit._times import Time, check_order, scaled
+from sdekit._times import Time, check_order
 from sdekit.errors import ConfigError
 from sdekit.sde.base import LinearSDE
 
@@ -58,6 +58,10 @@ class _Exploding(LinearSDE):
     def log_alpha(self, t: Time) -> Tensor:
         """0 [shape of t]."""
         return 0.0 * t  # not zeros_like: gradients in t stay defined
+
+    def f(self, t: Time) -> Tensor:
+        """0 [shape of t], eq. (1)."""
+        return 0.0 * t
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """log(sigma_t / sigma_s) [broadcast shape], without cancellation."""
@@ -106,13 +110,9 @@ class VESDE(_Exploding):
         """sigma_min^2 (sigma_max / sigma_min)^(2 t) [shape of t], eq. (1)."""
         return self.sigma_min**2 * torch.pow(self.sigma_max / self.sigma_min, 2 * t)
 
-    def drift(self, x: Tensor, t: Time) -> Tensor:
-        """0 [(batch, *dims)], eq. (1)."""
-        return scaled(x, self.log_alpha(t))
-
-    def diffusion(self, t: Time) -> Tensor:
-        """sigma(t) sqrt(2 log(sigma_max / sigma_min)) [shape of t], eq. (1)."""
-        return self.sigma(t) * math.sqrt(2 * self._log_ratio)
+    def g2(self, t: Time) -> Tensor:
+        """2 log(sigma_max / sigma_min) sigma(t)^2 [shape of t], eq. (1)."""
+        return 2 * self._log_ratio * self.var(t)
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """(t - s) log(sigma_max / sigma_min) [broadcast shape]."""
@@ -174,6 +174,10 @@ class EDM(_Exploding):
     def var(self, t: Time) -> Tensor:
         """(a + t (b - a))^(2 rho) [shape of t], eq. (2), with a^rho = sigma_min taken out."""
         return self.sigma_min**2 * torch.exp(2 * self.rho * torch.log1p(t * self._growth))
+
+    def g2(self, t: Time) -> Tensor:
+        """d sigma^2 / dt [shape of t], eq. (2)."""
+        return 2 * self.rho * self._growth / (1 + t * self._growth) * self.var(t)
 
     def log_sigma_gain(self, s: Tensor, t: Tensor) -> Tensor:
         """rho log((a + t (b - a)) / (a + s (b - a))) [broadcast shape]."""

@@ -27,7 +27,7 @@ from torch.nn.functional import softplus
 
 from sdekit._catalogue import register
 from sdekit._check import MOST_STEPS, integer, number
-from sdekit._times import Time, check_order, scaled, schedule
+from sdekit._times import Time, check_order, schedule
 from sdekit.errors import ConfigError
 from sdekit.sde.base import LinearSDE
 
@@ -96,9 +96,9 @@ class _LinearBeta(LinearSDE):
         """-B(t) / 2 [shape of t], eq. (2)."""
         return -0.5 * t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
 
-    def drift(self, x: Tensor, t: Time) -> Tensor:
-        """-1/2 beta(t) x [(batch, *dims)], eq. (1): written out, and compared with f."""
-        return scaled(x, -0.5 * self.beta(t))
+    def f(self, t: Time) -> Tensor:
+        """-1/2 beta(t) [shape of t], eq. (1): written out, and compared with log_alpha."""
+        return -0.5 * self.beta(t)
 
     def prior_std(self, t: float | None = None) -> float:
         """1: the stationary law of the process."""
@@ -142,9 +142,9 @@ class VPSDE(_LinearBeta, VariancePreserving):
         '3.162278e-07'
     """
 
-    def diffusion(self, t: Time) -> Tensor:
-        """sqrt(beta(t)) [shape of t], eq. (1)."""
-        return self.beta(t).sqrt()
+    def g2(self, t: Time) -> Tensor:
+        """beta(t) [shape of t], eq. (1)."""
+        return self.beta(t)
 
     def discretize(self, n: int) -> DDPM:
         """The chain of n steps with betas linspace(beta_min/n, beta_max/n, n).
@@ -203,9 +203,9 @@ class SubVPSDE(_LinearBeta):
         """(1 - exp(-B))^2 [shape of t], eq. (4)."""
         return torch.expm1(2 * self.log_alpha(t)).square()
 
-    def diffusion(self, t: Time) -> Tensor:
-        """sqrt(beta (1 - exp(-2 B))) [shape of t], eq. (3)."""
-        return (-self.beta(t) * torch.expm1(4 * self.log_alpha(t))).sqrt()
+    def g2(self, t: Time) -> Tensor:
+        """beta (1 - exp(-2 B)) [shape of t], eq. (3)."""
+        return -self.beta(t) * torch.expm1(4 * self.log_alpha(t))
 
     def transition(self, s: Time, t: Time) -> tuple[Tensor, Tensor]:
         """x_t | x_s: scale and std [broadcast shape]; the variance factorises, so it is >= 0.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import numpy as np
 
 from sdekit.sampling import (
     DEIS,
@@ -51,7 +51,7 @@ def _row(cls: Any, **columns: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def _swapped(w: Any) -> Any:
-    return w.flip(1) if w.shape[1] > 1 else w
+    return w[:, ::-1]
 
 
 # DPM-Solver and DPM-Solver++ ----------------------------------------------------------------
@@ -91,7 +91,7 @@ _add(
     DPMSolver(),
     "limit_law published_step",
     "x is not multiplied by alpha_s / alpha_t",
-    integral=_row(DPMSolver, x=torch.ones_like),
+    integral=_row(DPMSolver, x=np.ones_like),
 )
 _add(
     "dpm_solver_2s_inner_weight",
@@ -112,14 +112,14 @@ _add(
     SDEDPMSolverPP(order=1),
     "point_data published_step",
     "x keeps the factor of the flow",
-    integral=_row(SDEDPMSolverPP, x=torch.sqrt),
+    integral=_row(SDEDPMSolverPP, x=np.sqrt),
 )
 
 
 def _last_weights(self: Any, sde: Any, grid: Any, part: tuple[float, float]) -> Any:
     found = DPMSolver.coefficients(self, sde, grid)
-    total = found["stages"][-1]["w"].sum(1, keepdim=True)
-    found["stages"][-1]["w"] = total * torch.tensor(part, dtype=torch.float64)
+    total = found["stages"][-1]["w"].sum(1, keepdims=True)
+    found["stages"][-1]["w"] = total * part
     return found
 
 
@@ -139,7 +139,7 @@ _add(
     UniPC(),
     "declared_order",
     "the corrector is left out and its order claimed",
-    coefficients=changed(UniPC, corrects=torch.zeros_like),
+    coefficients=changed(UniPC, corrects=np.zeros_like),
 )
 _add(
     "unipc_order_cut_short",
