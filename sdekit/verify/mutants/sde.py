@@ -72,7 +72,7 @@ _add(
 _add(
     "vp_beta_ends_exchanged",
     VP,
-    "drift_and_diffusion",
+    "mean_equation",
     "the integral of beta has its ends exchanged",
     log_alpha=lambda self, t: (
         -0.5 * t * (self.beta_max + 0.5 * t * (self.beta_min - self.beta_max))
@@ -81,14 +81,14 @@ _add(
 _add(
     "vp_integral_without_half",
     VP,
-    "drift_and_diffusion",
+    "mean_equation",
     "the integral of t is t^2, not t^2 / 2",
     log_alpha=lambda self, t: -0.5 * t * (self.beta_min + t * (self.beta_max - self.beta_min)),
 )
 _add(
     "vp_log_alpha_half_a_percent",
     VP,
-    "drift_and_diffusion log_snr_inverse",
+    "mean_equation log_snr_inverse",
     "log alpha is 0.5 % too large",
     log_alpha=lambda self, t: 1.005 * VPSDE.log_alpha(self, t),
 )
@@ -193,7 +193,7 @@ _add(
 _add(
     "sub_vp_variance_of_vp",
     SUB,
-    "drift_and_diffusion",
+    "variance_equation",
     "sub-VP with the variance of VP",
     var=lambda self, t: -torch.expm1(2 * self.log_alpha(t)),
 )
