@@ -54,15 +54,15 @@ def _outside(
     value: float, ge: float | None, gt: float | None, le: float | None, lt: float | None
 ) -> str:
     """The range in words where `value` lies outside it, else an empty string."""
-    limits = [
-        (f">= {ge}", ge is not None and value < ge),
-        (f"> {gt}", gt is not None and value <= gt),
-        (f"<= {le}", le is not None and value > le),
-        (f"< {lt}", lt is not None and value >= lt),
-    ]
-    if not any(broken for _, broken in limits):
+    if not (
+        (ge is not None and value < ge)
+        or (gt is not None and value <= gt)
+        or (le is not None and value > le)
+        or (lt is not None and value >= lt)
+    ):
         return ""
-    return " and ".join(text for text, _ in limits if "None" not in text)
+    limits = {">=": ge, ">": gt, "<=": le, "<": lt}
+    return " and ".join(f"{sign} {limit}" for sign, limit in limits.items() if limit is not None)
 
 
 def number(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from strategies import f64
 from torch import Tensor
@@ -13,7 +14,7 @@ from sdekit.targets import GaussianMixture
 from sdekit.verify.probes import Affine, draws, exact_law, inner_grid, law_errors, probe, spectrum
 
 __all__ = [
-    "EXACT", "Affine", "ConstantEps", "Given", "Wrapped", "adaptive", "defaults", "draws",
+    "EXACT", "Affine", "ConstantEps", "Given", "Wrapped", "adaptive", "defaults", "draws", "each",
     "entries", "exact_law", "inner_grid", "law_error", "may_refuse", "no_noise", "parts", "probe",
     "reference_target", "spectrum", "two_modes",
 ]  # fmt: skip
@@ -28,6 +29,16 @@ def entries(kind: str) -> dict[str, object]:
         for name, entry in catalogue(kind).items()
         for k, thing in enumerate(entry.examples())
     }
+
+
+def each(things: dict[str, object]) -> list:
+    """Parameters of a test that asks the same of all `entries`: the fast suite asks two each."""
+    return [
+        pytest.param(
+            thing, id=key, marks=pytest.mark.slow if int(key.rsplit("-", 1)[1]) > 1 else ()
+        )
+        for key, thing in things.items()
+    ]
 
 
 def defaults(kind: str) -> dict[str, object]:

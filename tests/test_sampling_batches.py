@@ -16,6 +16,7 @@ from sampling_support import (
     adaptive,
     defaults,
     draws,
+    each,
     entries,
     may_refuse,
     spectrum,
@@ -31,7 +32,7 @@ from sdekit.sampling.noise import KeyedNoise, Recorded, Replay
 from sdekit.sde import DDPM, VESDE, VPSDE
 
 SAMPLERS = entries("sampler")
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", each(SAMPLERS))
 
 
 def coupled(sampler) -> bool:

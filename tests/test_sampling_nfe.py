@@ -12,6 +12,7 @@ from sampling_support import (
     Wrapped,
     adaptive,
     defaults,
+    each,
     entries,
     may_refuse,
     parts,
@@ -28,7 +29,7 @@ from sdekit.targets import Gaussian
 SAMPLERS = entries("sampler")
 SDES = {**defaults("sde"), **{key: EVERY[key] for key in ("ddpm-1", "ddpm-2", "ve-1", "plain_ou")}}
 LAW = Gaussian(f64([1.0, -0.5]), 0.3)
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", each(SAMPLERS))
 
 
 def spared(sampler) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sampling_support import adaptive, defaults, entries, may_refuse, two_modes
+from sampling_support import adaptive, defaults, each, entries, may_refuse, two_modes
 from strategies import EVERY, f64
 
 from sdekit.errors import ConfigError, SolverError, TimeError
@@ -37,7 +37,7 @@ REFUSALS = (
     "churn", "steps", "grid", "t = 0", "not finite", "log_snr", "extend", "nodes of a chain",
     "max_nfe",
 )  # fmt: skip
-every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+every_sampler = pytest.mark.parametrize("sampler", each(SAMPLERS))
 every_sde = pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 
 
@@ -73,7 +73,13 @@ def test_few_steps(sde, sampler):
     assert any(ran) or may_refuse(sampler, sde)
 
 
-@pytest.mark.parametrize("name", defaults("sde"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("vp", "ve", "ddpm") else pytest.mark.slow)
+        for name in defaults("sde")
+    ],
+)
 def test_a_thousand_steps(name):
     """Bugs 34 and 36."""
     for sampler in defaults("sampler").values():
@@ -92,7 +98,7 @@ CORRECTORS = [
 
 
 @pytest.mark.parametrize("name", defaults("sde"))
-@pytest.mark.parametrize("predictor", PREDICTORS.values(), ids=PREDICTORS)
+@pytest.mark.parametrize("predictor", each(PREDICTORS))
 def test_every_pair_of_predictor_and_corrector(name, predictor):
     """Bug 8: sub-VP has every corrector too."""
     alone = attempt(SDES[name], predictor, steps=3)

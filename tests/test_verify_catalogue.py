@@ -16,13 +16,14 @@ from sdekit.verify.claims import Skip
 from sdekit.verify.front import everything, subject_of
 
 FEW = 3  # cases a check; `sdekit verify` asks 24
+LONG = {"declared_order", "limit_law", "any_number_of_steps"}  # hundreds of runs; 1000 steps
 
 
 def marks(thing, one):
-    """Long ladders are for the first example of a sampler; the others' orders are on file."""
+    """What takes long is for the first example of a sampler; the others' orders are on file."""
     entry = catalogue("sampler").get(getattr(thing, "catalogue_name", ""))
     other = entry is not None and isinstance(thing, entry.cls) and thing != entry.examples()[0]
-    return pytest.mark.slow if other and one.cost == "slow" else ()
+    return pytest.mark.slow if other and one.name in LONG else ()
 
 
 @parametrize_with_checks(everything(), max_examples=FEW, marks=marks)

@@ -117,14 +117,18 @@ class Affine:
 
 
 class _Impulses:
+    """Draws of a probe: the k-th is 1 in row 2 + k, and random in the last row, which is kept."""
+
     def __init__(self) -> None:
-        self.count = 0
+        self.last: list[Tensor] = []
+        self._generator = torch.Generator().manual_seed(3)
 
     def __call__(self, x: Tensor) -> Tensor:
-        z = torch.zeros_like(x)
-        if 2 + self.count < len(x):
-            z[2 + self.count] = 1
-        self.count += 1
+        z, k = torch.zeros_like(x), 2 + len(self.last)
+        if k < len(x) - 1:
+            z[k] = 1
+        self.last.append(torch.randn(x.shape[1:], generator=self._generator, dtype=x.dtype))
+        z[-1] = self.last[-1]
         return z
 
 
@@ -142,22 +146,22 @@ def probe(sampler: Any, model: Any, grid: Tensor) -> Affine:
     # a start of the prior's size: a response of 1e-10 would drown in rounding
     size = max(1.0, float(model.sde.sigma(grid[0])))
 
-    def run(rows: int, noise: Any, x: Tensor | None = None) -> Tensor:
-        if x is None:
-            x = torch.zeros(rows, d, dtype=torch.float64)
-            x[1] = size
-        return run_of(sampler, model, x, grid, noise).x
+    def run(kicks: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Rows from 0, from `size`, from 0 with an impulse each, and from anywhere."""
+        x, noise = torch.zeros(kicks + 3, d, dtype=torch.float64), _Impulses()
+        x[1], x[-1] = size, size * draws(1, (d,), seed=4)[0]
+        return x, run_of(sampler, model, x, grid, noise).x, noise.last
 
-    counter = _Impulses()
-    run(2, counter)
-    out = run(2 + counter.count, _Impulses())
+    x, out, z = run(0)
+    if z:
+        x, out, z = run(len(z))
     zero = out[0]
-    affine = Affine(zero, (out[1] - zero) / size, out[2:] - zero)
-    # superposition: any other input must follow from these responses
-    z, x = draws(max(counter.count, 1), (1, d), seed=3), size * draws(1, (1, d), seed=4)[0]
-    seen = run(1, replay(z), x)[0]
-    expected = zero + affine.start * x[0] + (affine.kicks * z[: counter.count, 0]).sum(0)
-    off = float((seen - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
+    affine = Affine(zero, (out[1] - zero) / size, out[2:-1] - zero)
+    # superposition: the last row must follow from the responses of the others
+    expected = zero + affine.start * x[-1]
+    for response, drawn in zip(affine.kicks, z, strict=True):
+        expected = expected + response * drawn
+    off = float((out[-1] - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
     if not off <= _AFFINE:
         raise Skip(f"it is not affine on Gaussian data: superposition fails by {off:.2g}")
     return affine
