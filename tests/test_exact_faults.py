@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from sampling_support import adaptive, entries
+from sampling_support import adaptive, each, entries
 from strategies import f64
 from support import mean_test, variance_test
 
@@ -97,7 +97,7 @@ SAMPLED = {
 
 
 @pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
-@pytest.mark.parametrize("sampler", SAMPLED.values(), ids=SAMPLED)
+@pytest.mark.parametrize("sampler", each(SAMPLED))
 def test_the_moments_of_samples(sampler, sde, alpha_budget):
     """200,000 draws of three variances, five steps: means and variances by their own laws."""
     data = Gaussian.from_spectrum(f64([0.5, -0.3, 1.0]), f64([0.01, 0.5, 4.0]))

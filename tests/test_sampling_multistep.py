@@ -155,6 +155,7 @@ def test_options_cap_the_order_that_is_claimed():
         (lambda: UniPC(final_order=10**30), ConfigError, "final_order"),
         (lambda: AdaptiveSDE(extrapolate="no"), DtypeError, "extrapolate"),
         (lambda: Restart(intervals=((1.0, 0.5, 3, 1),)), ConfigError, "high"),
+        (lambda: Restart(intervals=((0.1, 1.0, 3, 10**6),)), ConfigError, "repeats must be"),
         (lambda: Churned(sampler="ancestral"), ConfigError, "deterministic"),
         (lambda: Churned(sampler="dpmpp_2m"), ConfigError, "memory"),
     ],

@@ -176,6 +176,48 @@ def test_samples_that_are_not_finite_are_left_out_and_counted():
     assert np.allclose(drawn(figure), x[3:].numpy())
 
 
+def test_half_precision_is_drawn():
+    half = SampleResult(x=run().x.bfloat16(), nfe=1, grid=run().grid, seconds=0.0)
+    assert np.allclose(drawn(half.plot()), half.x.float().numpy())
+
+
+@pytest.mark.parametrize("x", [torch.zeros(0, 2), torch.full((3, 2), torch.nan)], ids=["0", "nan"])
+def test_a_picture_of_nothing_is_refused(x, tmp_path):
+    states = torch.stack([x, x])
+    times = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    nothing = SampleResult(
+        x=x, nfe=1, grid=times, seconds=0.0, trajectory=states, trajectory_t=times,
+        trajectory_step=torch.tensor([0, 1]),
+    )  # fmt: skip
+    ask = [
+        nothing.plot,
+        lambda: nothing.plot(trajectory=True),
+        lambda: nothing.animate(tmp_path / "a.gif"),
+    ]
+    for one in ask:
+        with pytest.raises(ConfigError, match=r"needs a finite sample to draw, got none of shape"):
+            one()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"density": 3.0}, DtypeError, "density must be a function"),
+        ({"title": 3}, DtypeError, "title must be a string, got 3"),
+    ],
+)
+def test_wrong_options_of_a_picture(options, error, says):
+    with pytest.raises(error, match=says):
+        run().plot(**options)
+
+
+@pytest.mark.parametrize("span", [0.0, -1.0, float("nan"), "wide"])
+def test_a_span_is_a_positive_number(span, tmp_path):
+    with pytest.raises((ConfigError, DtypeError), match=r"span must be"):
+        run(keep="all").animate(tmp_path / "a.gif", span=span)
+
+
 def test_the_way_is_a_curve_or_a_panel_for_every_kept_state():
     ridges = run(LINE, (300, 1)).plot(trajectory=True)
     assert len(ridges.axes[0].lines) == 5

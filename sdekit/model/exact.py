@@ -30,7 +30,7 @@ _SEEN = 1024  # times whose alpha and variance are kept
 
 def _levels(sde: LinearSDE, t: Tensor) -> list[tuple[float, float]]:
     """alpha and the variance at these times [(K,)]."""
-    sde = sde.reaching(float(t.max()))  # a run may churn above t_max
+    sde = sde.reaching(float(t.max())) if len(t) else sde  # a run may churn above t_max
     return list(zip(sde.alpha(t).tolist(), sde.var(t).tolist(), strict=True))
 
 
@@ -90,9 +90,10 @@ class ExactScore:
         else:
             each = expand_like(times, x.to(torch.float64)).reshape(-1)
             raw = torch.empty_like(x)
-            for value in each.unique().tolist():
-                rows = each == value
-                raw[rows] = self.at(value)._score(x[rows])
+            distinct, which = each.unique(return_inverse=True)
+            for k, level in enumerate(_levels(self.sde, distinct)):
+                rows = (which == k).nonzero().flatten()  # found once for reading and writing
+                raw[rows] = self.target.perturbed(*level)._score(x[rows])
         return Prediction(x, raw, t, (self.sde, self.parametrization))
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:

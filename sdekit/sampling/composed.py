@@ -28,7 +28,7 @@ from torch import Tensor
 
 from sdekit._cache import cached
 from sdekit._catalogue import make_one, register
-from sdekit._check import integer, number
+from sdekit._check import MOST_STEPS, integer, number
 from sdekit.errors import ConfigError
 from sdekit.sampling.base import CountedModel, Sampler, kick
 from sdekit.sampling.churn import Churning, level_of
@@ -281,12 +281,13 @@ class Restart(_Composed):
         made = []
         for low, high, steps, repeats in self.intervals:
             low = number("intervals: low", low, gt=0)
+            steps = integer("intervals: steps", steps, ge=1, le=MOST_STEPS)
             made.append(
                 (
                     low,
                     number("intervals: high", high, gt=low),
-                    integer("intervals: steps", steps, ge=1),
-                    integer("intervals: repeats", repeats, ge=1),
+                    steps,
+                    integer("intervals: repeats", repeats, ge=1, le=MOST_STEPS // steps),
                 )
             )
         self._set(intervals=tuple(made))

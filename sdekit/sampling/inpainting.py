@@ -64,6 +64,16 @@ class _Started(Sampler):
         return self.sampler.nfe_per_step
 
     @property
+    def warmup_nfe(self) -> int:
+        """The sampler's."""
+        return self.sampler.warmup_nfe
+
+    @property
+    def memory(self) -> int:
+        """The sampler's."""
+        return self.sampler.memory
+
+    @property
     def needs(self) -> frozenset[str]:
         """The sampler's, and the noise of the known entries."""
         return self.sampler.needs | {"noise"}

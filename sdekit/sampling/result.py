@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdekit import _files
-from sdekit._check import integer, shown
+from sdekit._check import integer, number, shown
 from sdekit.errors import ConfigError, DtypeError
 
 if TYPE_CHECKING:
@@ -127,17 +127,19 @@ class SampleResult:
             overwrite: whether an existing file may be replaced.
 
         Raises:
-            ConfigError: the file exists, has another suffix, or trajectory=True for a run that
-                kept no states.
+            ConfigError: the file exists, has another suffix, no sample is finite, or
+                trajectory=True for a run that kept no states.
+            DtypeError: density is no function, or title no string.
             CheckpointError: the file cannot be written, or is no plain file ("unsafe").
         """
         from sdekit import plots
 
+        _drawing(density, title)
         target = None if path is None else _target(path, (".png",), overwrite=overwrite)
         if trajectory:
             figure = self._way(title)
         else:
-            x, title = _finite_rows(self.x, title)
+            x, title = _finite_rows("plot", self.x, title)
             figure = plots.samples(x, density=density, title=title)
         if target is not None:
             _files.write(target, plots.png(figure))
@@ -148,7 +150,7 @@ class SampleResult:
         from sdekit import plots
 
         states, t, _ = self._kept("plot(trajectory=True)")
-        rows, title = _finite_rows(states.transpose(0, 1), title)
+        rows, title = _finite_rows("plot", states.transpose(0, 1), title)
         states = rows.transpose(0, 1)
         captions = [f"t = {time:.3g}" for time in t.tolist()]
         if states.ndim == 3 and states.shape[2] == 1:
@@ -185,18 +187,19 @@ class SampleResult:
             The path.
 
         Raises:
-            ConfigError: the run kept no states (`sample(..., keep="all")`), the file exists or has
-                another suffix.
+            ConfigError: the run kept no states (`sample(..., keep="all")`), or no sample whose
+                states are all finite; span <= 0; the file exists or has another suffix.
+            DtypeError: density is no function.
             CheckpointError: the file cannot be written, or is no plain file ("unsafe").
         """
         from sdekit import plots
 
         integer("milliseconds", milliseconds, ge=1)
+        span = None if span is None else number("span", span, gt=0)
+        _drawing(density, "")
         states, t, _ = self._kept("animate")
         target = _target(path, (".gif",), overwrite=overwrite)
-        rows, _ = _finite_rows(states.transpose(0, 1), "")
-        if not len(rows):
-            raise ConfigError("animate needs a sample whose kept states are all finite, got none")
+        rows, _ = _finite_rows("animate", states.transpose(0, 1), "")
         states = rows.transpose(0, 1)
         captions = [f"t = {time:.3f}" for time in t.tolist()]
         if states.ndim == 3 and states.shape[2] > 1:
@@ -283,10 +286,24 @@ def _array(x: Tensor) -> np.ndarray:
     return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def _finite_rows(x: Tensor, title: str) -> tuple[Tensor, str]:
-    """The samples [(n, ...)] that are finite, and a title that says how many are not."""
-    x = x.detach().cpu()
-    finite = torch.isfinite(x).reshape(len(x), -1).all(dim=1)
+def _drawing(density: object, title: object) -> None:
+    """Refuse what is no function of points, or no title."""
+    if density is not None and not callable(density):
+        raise DtypeError(f"density must be a function of points or None, got {shown(density)}")
+    if not isinstance(title, str):
+        raise DtypeError(f"title must be a string, got {shown(title)}")
+
+
+def _finite_rows(what: str, x: Tensor, title: str) -> tuple[Tensor, str]:
+    """The samples [(n, ...)] that are finite, and a title that says how many are not.
+
+    Raises:
+        ConfigError: there are none to draw.
+    """
+    x = torch.from_numpy(_array(x))
+    finite = torch.isfinite(x).flatten(1).all(dim=1) if x.numel() else torch.zeros(0).bool()
+    if not finite.any():
+        raise ConfigError(f"{what} needs a finite sample to draw, got none of shape {[*x.shape]}")
     lost = len(x) - int(finite.sum())
     if lost:
         title = f"{title}{', ' if title else ''}{lost} of {len(x)} not finite"
