@@ -158,6 +158,11 @@ def readable(x: Tensor) -> bool:
     )
 
 
+def transformed() -> bool:
+    """Whether this runs inside a transform of torch.func, to which new tensors then belong."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def finite(name: str, x: Tensor) -> Tensor:
     """A tensor `(batch, ...)` without NaN or infinity; the message names the first bad row."""
     if readable(x) and not bool(torch.isfinite(x).all()):

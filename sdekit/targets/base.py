@@ -26,7 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdekit._check import Checked, floating, integer, number, readable, samples, shown
+from sdekit._check import (
+    Checked,
+    floating,
+    integer,
+    number,
+    readable,
+    samples,
+    shown,
+    transformed,
+)
 from sdekit.errors import ConfigError, DeviceError, DtypeError, ShapeError
 
 __all__ = ["ClosedForm", "Draws", "ExactTarget", "Target", "parameter"]
@@ -166,11 +175,13 @@ class ClosedForm(ExactTarget):
         key = (prepare.__name__, x.dtype, x.device)
         plan: T | None = self._plans.get(key)
         if plan is None:
-            with torch.inference_mode(False):  # a tensor made there could not be used by autograd
-                plan = prepare(x.dtype, x.device)
-                # nor may one that belongs to a transform of torch.func outlive it
-                if readable(x) and readable(torch.empty(())):
-                    self._plans[key] = plan
+            if torch.is_inference_mode_enabled():
+                with torch.inference_mode(False):  # its tensors could not be used by autograd
+                    return self._plan(prepare, x)
+            plan = prepare(x.dtype, x.device)
+            # nor may a tensor that belongs to a transform of torch.func outlive it
+            if readable(x) and not transformed():
+                self._plans[key] = plan
         return plan
 
     def __getstate__(self) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class Covariances:
 
     def check_density(self) -> None:
         """Refuse where eq. (2) has no value."""
-        if not (self.values > 0).all():
+        if not self.values.min() > 0:
             i = int(np.flatnonzero((self.values <= 0).any(axis=1))[0])
             which = f"covariance {i}" if len(self.values) > 1 else "the covariance"
             raise ConfigError(

@@ -235,11 +235,11 @@ class GaussianMixture(ClosedForm):
         if not self._covs.isotropic or (self._covs.values != self._covs.values[0]).any():
             return self._prepare_density(dtype, device)
 
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.tensor(array, dtype=dtype, device=device)
+        def tensor(array: np.ndarray) -> Tensor:  # of an array that nobody else has
+            return torch.from_numpy(array).to(device, dtype)
 
         var = float(self._covs.values[0, 0])
-        centre = self._means.mean(axis=0)
+        centre = np.add.reduce(self._means) / len(self._means)  # `mean` costs eight times as much
         slopes = (self._means - centre) / var
         if len(slopes) == 2:
             offset = float(self._log_weights[0] - self._log_weights[1]) / 2
