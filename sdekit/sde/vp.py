@@ -94,7 +94,7 @@ class _LinearBeta(LinearSDE):
 
     def log_alpha(self, t: Time) -> Tensor:
         """-B(t) / 2 [shape of t], eq. (2)."""
-        return -0.5 * t * (self.beta_min + 0.5 * t * (self.beta_max - self.beta_min))
+        return t * (-0.5 * self.beta_min - 0.25 * (self.beta_max - self.beta_min) * t)
 
     def f(self, t: Time) -> Tensor:
         """-1/2 beta(t) [shape of t], eq. (1): written out, and compared with log_alpha."""
