@@ -24,6 +24,7 @@ from sdekit.model import Moments
 from sdekit.sampling import DDIM, Ancestral, Mix, OneKick, Sampler
 from sdekit.sampling.grid import resolve_grid
 from sdekit.targets import GaussianMixture
+from sdekit.verify.claims import Skip
 
 SDES = {"vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(), "flow": FlowSDE()}
 NORMS = {"langevin-1"}  # its step depends on norms
@@ -304,3 +305,16 @@ def test_the_law_would_catch_a_wrong_step():
     right, wrong = (output_law(s, model, steps=50) for s in (DDIM(), _Detuned()))
     assert float((wrong.mean / right.mean - 1).abs().min()) > 0.05
     assert issubclass(_Detuned, OneKick)
+
+
+def test_the_probe_refuses_what_is_not_affine():
+    """A bend of 1e-4 in a single row shows in the superposition of its responses."""
+
+    class Bent(DDIM):
+        def step(self, x, c, model, state, noise):
+            y, state = super().step(x, c, model, state, noise)
+            return y + 1e-4 * y.square(), state
+
+    for sampler in (Bent(), Bent(eta=1.0)):
+        with pytest.raises(Skip, match="superposition fails"):
+            probe(sampler, ExactScore(spectrum(), VPSDE()), resolve_grid("uniform", VPSDE(), 6))

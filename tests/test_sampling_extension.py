@@ -10,15 +10,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 from sampling_support import Wrapped, draws, inner_grid, law_error, spectrum, two_modes
 from strategies import f64
+from support import assert_close
 
 import sdekit
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.model import ExactScore
+from sdekit.model.parametrization import Eps
 from sdekit.sampling import (
     Frame,
     Mix,
@@ -123,6 +127,13 @@ def one_row(columns, needs=frozenset(), name="broken"):
         (lambda t, s: {"a": torch.where(t < 0.5, torch.nan, t)}, ConfigError, ["'a'", "row 2"]),
         (lambda t, s: {"a": t[:-1]}, ShapeError, ["'a'", "(3,)", "(2,)"]),
         (lambda t, s: {"a": 3.0}, DtypeError, ["'a'", "3.0"]),
+        (lambda t, s: {"a": np.array(["x"] * 3)}, DtypeError, ["'a'", "real numbers", "<U1"]),
+        (lambda t, s: {"a": np.full(3, None)}, DtypeError, ["'a'", "real numbers", "object"]),
+        (lambda t, s: {"a": t + 0j}, DtypeError, ["'a'", "real numbers", "complex128"]),
+        (lambda t, s: {"mean": Mix(t, x=s[1:])}, ShapeError, ["'mean'", "x must be", "(2,)"]),
+        (lambda t, s: {"mean": Mix(t[0])}, ShapeError, ["'mean'", "at must have shape (K,)"]),
+        (lambda t, s: {"mean": Mix(t, eps="one")}, DtypeError, ["eps of a Mix", "'one'"]),
+        (lambda t, s: {"mean": Mix(t, eps=t.numpy() + 0j)}, DtypeError, ["eps of a Mix"]),
         (lambda t, s: {"a": t[None, :, None]}, ShapeError, ["'a'"]),
         (lambda t, s: {"part": {"b": t[:1]}}, ShapeError, ["'b'"]),
     ],
@@ -284,3 +295,45 @@ def test_inference_tensors_inside_and_outside_of_their_mode():
             assert torch.equal(sample(model, (3, 2), x_init=x, **how).x, expected)
     assert torch.equal(list(iterate(model, strange, **how))[-1].x, expected)
     assert torch.equal(sample(model, (3, 2), x_init=strange, **how).x, expected)
+
+
+COLUMNS = {
+    "tensor": lambda v: v,
+    "array": lambda v: v.numpy(),
+    "backwards": lambda v: v.flip(0).numpy()[::-1],
+    "other byte order": lambda v: v.numpy().astype(">f8"),
+    "read-only": lambda v: np.broadcast_to(v.numpy(), v.shape),
+    "bfloat16": lambda v: v.bfloat16(),
+}
+
+
+@pytest.mark.parametrize("form", COLUMNS.values(), ids=COLUMNS)
+def test_columns_of_any_form(form):
+    def columns(t, s):
+        inner = MappingProxyType({"half": form(0.5 * torch.ones_like(t))})
+        return {"mean": Mix(form(t), eps=form(torch.ones_like(t))), "inner": inner}
+
+    grid = f64([1.0, 0.75, 0.5, 0.25])
+    plan = plan_for(one_row(columns), VPSDE(), Eps(), grid)
+    assert [row.mean for row in plan.rows] == [(0.0, 1.0)] * 3
+    assert [row.inner.half for row in plan.rows] == [0.5] * 3
+    assert plan.calls == (1.0, 0.75, 0.5)
+
+
+def test_a_mix_takes_a_list():
+    assert torch.equal(Mix([1.0, 0.5], eps=[2, 3]).eps, f64([2.0, 3.0]))
+
+
+def test_mixes_are_resolved_each_by_its_own_coefficients():
+    """Together, since that is faster: numbers that differ, times apart."""
+
+    def columns(t, s):
+        return {
+            "one": Mix(t, x0=1.0), "two": Mix(s, eps=1.0, x=0.5), "three": Mix(t, eps=s, x0=-2.0)
+        }  # fmt: skip
+
+    sde, grid = VPSDE(), f64([1.0, 0.7, 0.4, 0.1])
+    plan = plan_for(one_row(columns), sde, Eps(), grid)
+    for name, mix in columns(grid[:-1], grid[1:]).items():
+        alone = mix.resolve(sde, Eps())
+        assert_close(f64([getattr(row, name) for row in plan.rows]), alone, tol=1e-15)

@@ -17,6 +17,7 @@ from support import assert_close
 from sdekit.errors import ConfigError, DtypeError
 from sdekit.model import ExactScore
 from sdekit.sampling import (
+    DEIS,
     LMS,
     AdaptiveSDE,
     Churned,
@@ -98,6 +99,10 @@ def test_rows_of_a_restart():
     down = torch.linspace(high ** (1 / 7), low ** (1 / 7), 4, dtype=torch.float64) ** 7
     expected = torch.cat([level[:3], down, down, level[3:]])
     assert_close(found, expected, tol=1e-9)
+    again = Restart(
+        sampler="ddim", intervals=((0.98 * float(level[0]), 2 * float(level[0]), 1, 1),)
+    )
+    assert again.times(sde, grid)[1].tolist() == [0.5, 0.9, 0.5, 0.2, 0.0]  # no jump at the start
     c = sampler.coefficients(sde, grid)
     assert_close(c["fresh"][2], f64(math.sqrt(high**2 - low**2)), tol=1e-9)
 
@@ -178,3 +183,28 @@ def test_mala_on_no_samples():
     model = ExactScore(two_modes(), VPSDE())
     frames = iterate(model, torch.empty(0, 2), sampler="mala", grid="uniform", steps=2)
     assert [tuple(frame.x.shape) for frame in frames] == [(0, 2)] * 3
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        LMS(order=3, warmup="heun"),
+        DEIS(order=3, warmup="heun"),
+        DPMSolver(order=3, warmup="heun", variant="heun"),
+    ],
+    ids=repr,
+)
+def test_a_first_row_by_heun_integrates_the_line_through_its_two_ends(sampler):
+    """Its weights are the integrals over rho of 1 - r and r, r from 0 to 1 along the row."""
+    sde, grid = VPSDE(), f64([0.9, 0.6, 0.3])
+    first, second = sampler.coefficients(sde, grid)["stages"]
+    whole, (start, end) = float(first["w"][0, 0]), second["w"][0, :2]
+    assert start + end == pytest.approx(whole, rel=1e-12)
+    r, rho = torch.linspace(0, 1, 20001, dtype=torch.float64), sde.sigma(grid) / sde.alpha(grid)
+    if sampler.catalogue_name == "lms":
+        share = 0.5
+    else:  # u = -log rho: the mean of r over d rho along the row
+        u = rho[0] * (rho[1] / rho[0]) ** r
+        share = float(torch.trapezoid(r, u) / (u[-1] - u[0]))
+    assert float(end) / whole == pytest.approx(share, rel=1e-8)
+    assert second["present"].tolist() == [True, False]

@@ -32,6 +32,14 @@ LAW = Gaussian(f64([1.0, -0.5]), 0.3)
 every_sampler = pytest.mark.parametrize("sampler", each(SAMPLERS))
 
 
+def test_the_fast_suite_asks_two_examples_of_every_sampler():
+    fast = [one.id for one in each(SAMPLERS) if not one.marks]
+    assert [key for key in fast if key[-2:] in ("-0", "-1")] == fast
+    assert {key.rsplit("-", 1)[0] for key in fast} == set(defaults("sampler"))
+    assert {*SAMPLERS} == {one.id for one in each(SAMPLERS)}
+    assert all(key in fast for key in SAMPLERS if key[-2:] == "-1")
+
+
 def spared(sampler) -> int:
     """The calls that a row which lands on var = 0 leaves out."""
     if sampler.order is None and hasattr(sampler, "repeats"):  # a corrector alone

@@ -184,3 +184,21 @@ def test_examples_default_to_the_plain_object():
     assert PlainOU.examples() == [PlainOU()]
     assert EVERY["plain_ou"] == PlainOU()
     assert repr(PlainOU()).startswith("PlainOU(")
+
+
+def test_a_process_that_changes_is_inverted_as_it_is_now():
+    """A plain class may hold a parameter that is set, or learned."""
+
+    class Learned(LinearSDE):
+        def log_alpha(self, t):
+            return -0.25 * self.b * t * t - 0.05 * t
+
+        def var(self, t):
+            return -torch.expm1(2 * self.log_alpha(t))
+
+    sde = Learned()
+    for b in (10.0, 30.0, 5.0, torch.nn.Parameter(torch.tensor(8.0, dtype=torch.float64))):
+        sde.b = b
+        assert float(sde.t_from_log_snr(sde.log_snr(0.9))) == pytest.approx(0.9, rel=1e-9)
+        with pytest.raises(TimeError, match="log_snr must lie"):
+            sde.t_from_log_snr(sde.log_snr(1.0).item() - 0.1)

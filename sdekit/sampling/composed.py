@@ -326,12 +326,16 @@ class Restart(_Composed):
 
 def _loop(sde: LinearSDE, high: float, low: float, end: float, steps: int) -> list[float]:
     """The times of a loop from the level `high` to the level `low`, which is at the time `end`."""
+    # a chain has the level of a node
+    start = sde.t_from_log_snr(torch.tensor([-2 * math.log(high)], dtype=torch.float64))
+    high = float(level_of(sde, start.clamp_max(sde.t_max)))
     roots = torch.linspace(high ** (1 / _RHO), low ** (1 / _RHO), steps + 1, dtype=torch.float64)
     inner = sde.t_from_log_snr(-2 * _RHO * roots[:-1].log())
     found: list[float] = []
-    for t in sde.to_model_time(inner).tolist():
-        if end < t < (found[-1] if found else torch.inf):  # nodes of a chain may be one
-            found.append(t)
+    for t in inner[:, None]:
+        at = float(sde.align(t, keep=False))
+        if end < at < (found[-1] if found else math.inf):  # nodes of a chain may be one
+            found.append(at)
     return [*found, end] if found else []
 
 

@@ -47,20 +47,23 @@ class Mix:
         eps: of the predicted noise [float or (K,)].
         score: of the predicted score [float or (K,)].
 
-    Arrays may be given, and become tensors.
+    Arrays and lists of numbers may be given, and become tensors.
+
+    Raises:
+        DtypeError: a field is none of these.
     """
 
     at: Any  # a Tensor once made
-    x: Any = 0.0  # floats or Tensors
+    x: Any = 0.0  # numbers, or Tensors once made
     x0: Any = 0.0
     eps: Any = 0.0
     score: Any = 0.0
 
     def __post_init__(self) -> None:
-        """Tensors for arrays."""
+        """Tensors for what is neither a number nor one."""
         for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                object.__setattr__(self, name, torch.from_numpy(value))
+            if not isinstance(value, Tensor | float | int):
+                object.__setattr__(self, name, _tensor(name, value))
 
     def rows(self, which: slice) -> Mix:
         """The same combination in some of the rows."""
@@ -101,7 +104,7 @@ Columns = Mapping[str, Any]
 
 def some_rows(columns: Any, which: slice) -> Any:
     """Columns, or a part of them, in some of the rows."""
-    if isinstance(columns, dict):
+    if isinstance(columns, Mapping):
         return {name: some_rows(column, which) for name, column in columns.items()}
     if isinstance(columns, list):
         return [some_rows(part, which) for part in columns]
@@ -120,7 +123,13 @@ def _column(name: str, column: object, count: int) -> list[Any]:
             f"coefficient {name!r} must have shape ({count},) or ({count}, m), "
             f"got {tuple(column.shape)}"
         )
-    array = column.numpy() if isinstance(column, Tensor) else column
+    if isinstance(column, Tensor):
+        column = column.float() if column.dtype == torch.bfloat16 else column  # NumPy has none
+        array = column.detach().numpy()
+    else:
+        array = column
+    if array.dtype.kind not in "biuf":
+        raise DtypeError(f"coefficient {name!r} must be real numbers, got {array.dtype}")
     if not np.isfinite(array).all():
         row = int(np.argmin(np.isfinite(array).reshape(count, -1).all(axis=1)))
         raise ConfigError(f"coefficient {name!r} is not finite at row {row} of {count}")
@@ -128,9 +137,20 @@ def _column(name: str, column: object, count: int) -> list[Any]:
     return values if array.ndim == 1 else list(map(tuple, values))
 
 
+def _tensor(name: str, value: object) -> Tensor:
+    """An array or a list of numbers as a float64 tensor of its own."""
+    try:
+        array = np.array(value, order="C")  # a copy: what is given may be read-only
+        if array.dtype.kind in "biuf":
+            return torch.from_numpy(array.astype(np.float64, copy=False))
+    except ValueError:  # a ragged list
+        pass
+    raise DtypeError(f"{name} of a Mix must be numbers, a tensor or an array, got {shown(value)}")
+
+
 def _mixes(columns: Any, name: str = "") -> Iterator[tuple[str, Mix]]:
     """Every `Mix` among columns, with its name."""
-    if isinstance(columns, dict):
+    if isinstance(columns, Mapping):
         for key, column in columns.items():
             yield from _mixes(column, key)
     elif isinstance(columns, list):
@@ -146,21 +166,20 @@ def _resolved(
     """The weights of every `Mix`, by its id: found together, since a call costs more than rows."""
     found = list(_mixes(columns))
     for name, mix in found:
+        _refuse_shapes(name, mix)
         _refuse_singular(name, mix.at, sde)
     mixes = [mix for _, mix in found]
-    ranks = [getattr(getattr(m, field), "ndim", 0) for m in mixes for field in _COEFFICIENTS]
-    even = all(m.at.ndim == 1 for m in mixes) and max(ranks, default=0) < 2
-    if not even or len(mixes) < 2:  # a column of a wrong shape is refused by its name
+    if len(mixes) < 2:
         return {id(mix): mix.resolve(sde, parametrization) for mix in mixes}
     counts = [len(mix.at) for mix in mixes]
-    joined = {
-        field: _joined([getattr(mix, field) for mix in mixes], counts) for field in _COEFFICIENTS
+    merged = {
+        field: _merged([getattr(mix, field) for mix in mixes], counts) for field in _COEFFICIENTS
     }
-    whole = Mix(torch.cat([mix.at for mix in mixes]), **joined).resolve(sde, parametrization)
+    whole = Mix(torch.cat([mix.at for mix in mixes]), **merged).resolve(sde, parametrization)
     return {id(mix): part for mix, part in zip(mixes, whole.split(counts), strict=True)}
 
 
-def _joined(parts: Sequence[float | Tensor], counts: Sequence[int]) -> float | Tensor:
+def _merged(parts: Sequence[float | Tensor], counts: Sequence[int]) -> float | Tensor:
     """A coefficient of several mixes as one: the number that all have, or a value a row."""
     if all(not isinstance(part, Tensor) and part == parts[0] for part in parts):
         return parts[0]
@@ -175,7 +194,7 @@ def _rows(
 ) -> list[Any]:
     values: dict[str, list[Any]] = {}
     for name, column in columns.items():
-        if isinstance(column, dict):
+        if isinstance(column, Mapping):
             values[name] = _rows(column, resolved, count, calls)
         elif isinstance(column, list):
             values[name] = _lists(column, resolved, count, calls)
@@ -208,6 +227,19 @@ def _lists(
     for k in np.flatnonzero(~there.all(axis=0)):
         rows[k] = tuple(row for row, here in zip(rows[k], there[:, k], strict=True) if here)
     return rows
+
+
+def _refuse_shapes(name: str, mix: Mix) -> None:
+    shape = tuple(getattr(mix.at, "shape", ()))
+    if len(shape) != 1:
+        raise ShapeError(f"coefficient {name!r}: at must have shape (K,), got {shape}")
+    for field in _COEFFICIENTS:
+        value = getattr(mix, field)
+        if isinstance(value, Tensor) and value.ndim and value.shape != shape:
+            raise ShapeError(
+                f"coefficient {name!r}: {field} must be a number or have the shape {shape} of at, "
+                f"got {tuple(value.shape)}"
+            )
 
 
 def _refuse_singular(name: str, at: Tensor, sde: LinearSDE) -> None:

@@ -301,7 +301,9 @@ def _finite_rows(what: str, x: Tensor, title: str) -> tuple[Tensor, str]:
         ConfigError: there are none to draw.
     """
     x = torch.from_numpy(_array(x))
-    finite = torch.isfinite(x).flatten(1).all(dim=1) if x.numel() else torch.zeros(0).bool()
+    finite = (
+        torch.isfinite(x).reshape(len(x), -1).all(dim=1) if x.numel() else torch.zeros(0).bool()
+    )
     if not finite.any():
         raise ConfigError(f"{what} needs a finite sample to draw, got none of shape {[*x.shape]}")
     lost = len(x) - int(finite.sum())

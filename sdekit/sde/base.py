@@ -31,7 +31,6 @@ import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -212,17 +211,18 @@ class LinearSDE(SDE):
                 raise TimeError(f"log_snr must lie in [{low:.6g}, {high:.6g}], got {bad!r}")
         return self._solve_log_snr(value.clamp(low, high)).clamp(0.0, self.t_max).to(kept)
 
-    @cached_property
+    @property
     def log_snr_range(self) -> tuple[float, float]:
         """The least log-SNR, at t_max, and the largest, at 0."""
-        return float(self.log_snr(self.t_max)), float(self.log_snr(0.0))
+        low, high = self.log_snr(torch.tensor([self.t_max, 0.0], dtype=torch.float64)).tolist()
+        return low, high
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr` in float64; a closed form where there is one overrides this."""
 
         def gap(log_t: np.ndarray, wanted: np.ndarray) -> np.ndarray:
             t = torch.from_numpy(np.exp(log_t)).clamp_max(self.t_max)
-            return np.clip(self.log_snr(t).numpy(), -1e300, 1e300) - wanted
+            return np.clip(self.log_snr(t).detach().numpy(), -1e300, 1e300) - wanted
 
         # var may be 0 in float64 for tiny times; the search needs a sign, not an infinity
         wanted = log_snr.detach().cpu().reshape(-1).numpy().clip(-1e300, 1e300)
@@ -230,8 +230,9 @@ class LinearSDE(SDE):
         low, high = math.log(1e-300), math.log(self.t_max)
         found = elementwise.find_root(gap, (np.full_like(wanted, low), high), args=(wanted,))
         t = np.where(found.success, np.exp(found.x), np.nan)
-        t = np.where(wanted >= min(float(self.log_snr(0.0)), 1e300), 0.0, t)
-        t = np.where(wanted <= float(self.log_snr(self.t_max)), self.t_max, t)
+        least, most = self.log_snr_range
+        t = np.where(wanted >= min(most, 1e300), 0.0, t)
+        t = np.where(wanted <= least, self.t_max, t)
         return torch.from_numpy(t).reshape(log_snr.shape).to(log_snr.device)
 
     # acting on samples --------------------------------------------------------------------------
