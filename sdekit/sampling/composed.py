@@ -326,9 +326,9 @@ class Restart(_Composed):
 
 def _loop(sde: LinearSDE, high: float, low: float, end: float, steps: int) -> list[float]:
     """The times of a loop from the level `high` to the level `low`, which is at the time `end`."""
-    # a chain has the level of a node
-    start = sde.t_from_log_snr(torch.tensor([-2 * math.log(high)], dtype=torch.float64))
-    high = float(level_of(sde, start.clamp_max(sde.t_max)))
+    if "ddpm" in sde.kinds:  # the level of a node
+        start = sde.t_from_log_snr(torch.tensor([-2 * math.log(high)], dtype=torch.float64))
+        high = float(level_of(sde, start.clamp_max(sde.t_max)))
     roots = torch.linspace(high ** (1 / _RHO), low ** (1 / _RHO), steps + 1, dtype=torch.float64)
     inner = sde.t_from_log_snr(-2 * _RHO * roots[:-1].log())
     found: list[float] = []

@@ -84,7 +84,8 @@ def _frozen(sde: LinearSDE, s: Tensor, t: Tensor) -> Tensor:
     if "vp" in sde.kinds:
         return 2 * torch.expm1(-log_scale)
     scale, std = sde.transition(s, t)
-    return std.square() / scale * _mean_alpha(sde, s, t)
+    mean = 1.0 if "ve" in sde.kinds else _mean_alpha(sde, s, t)
+    return std.square() / scale * mean
 
 
 def _mean_alpha(sde: LinearSDE, s: Tensor, t: Tensor) -> Tensor:
