@@ -116,7 +116,7 @@ def kill_matrix(
         ('variance_equation', 'marginals_integrated')
     """
     start = time.perf_counter()
-    sound: dict[tuple[int, str], bool] = {}
+    sound: dict[tuple[object, str], bool] = {}
     rows = []
     for mutant in mutants:
         rows.append(_row(mutant, whole, sound))
@@ -125,7 +125,7 @@ def kill_matrix(
     return Matrix(tuple(rows), whole, time.perf_counter() - start)
 
 
-def _row(mutant: Mutant, whole: bool, sound: dict[tuple[int, str], bool]) -> Row:
+def _row(mutant: Mutant, whole: bool, sound: dict[tuple[object, str], bool]) -> Row:
     quick = Asked(shrink=False)
     wrong, right = subject_of(mutant.wrong, mutant.kind), subject_of(mutant.right, mutant.kind)
     asked = list(checks_for(wrong)) if whole else [CHECKS[name] for name in mutant.caught_by]
@@ -133,7 +133,7 @@ def _row(mutant: Mutant, whole: bool, sound: dict[tuple[int, str], bool]) -> Row
 
     def passes(check: Check) -> bool:
         """Whether the right implementation survives the check under every seed."""
-        key = id(mutant.right), check.name
+        key = _value(mutant.right), check.name
         if key not in sound:
             sound[key] = all(
                 run(check, right.thing, right.label, replace(quick, seed=seed), "").status
@@ -153,3 +153,12 @@ def _row(mutant: Mutant, whole: bool, sound: dict[tuple[int, str], bool]) -> Row
             unsound.append(check.name)
     missed = [name for name in mutant.caught_by if name not in killed]
     return Row(mutant, tuple(killed), tuple(missed), tuple(unsound), says)
+
+
+def _value(thing: Any) -> Any:
+    """What equal things share: themselves, if they can be a key."""
+    try:
+        hash(thing)
+    except TypeError:
+        return id(thing)
+    return thing
