@@ -202,3 +202,21 @@ def test_a_process_that_changes_is_inverted_as_it_is_now():
         assert float(sde.t_from_log_snr(sde.log_snr(0.9))) == pytest.approx(0.9, rel=1e-9)
         with pytest.raises(TimeError, match="log_snr must lie"):
             sde.t_from_log_snr(sde.log_snr(1.0).item() - 0.1)
+
+
+def test_a_process_that_grows_an_attribute_is_inverted_as_it_is_now():
+    """A plain class below a value one: equality does not see what it adds."""
+
+    class Slower(VPSDE):
+        def log_alpha(self, t):
+            return self.share * super().log_alpha(t)
+
+        def t_from_log_alpha(self, log_alpha):
+            return super().t_from_log_alpha(log_alpha / self.share)
+
+    sde = object.__new__(Slower)
+    sde.__dict__.update(vars(VPSDE()))
+    for share in (1.0, 0.5, 2.0):
+        sde.__dict__["share"] = share
+        assert float(sde.t_from_log_snr(sde.log_snr(0.9))) == pytest.approx(0.9, rel=1e-9)
+        assert sde.log_snr_range[0] == float(sde.log_snr(1.0))

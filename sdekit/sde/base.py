@@ -30,7 +30,7 @@ import math
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ import torch
 from scipy.optimize import elementwise
 from torch import Tensor
 
+from sdekit._cache import cached
 from sdekit._check import (
     floating,
     integer,
@@ -214,8 +215,7 @@ class LinearSDE(SDE):
     @property
     def log_snr_range(self) -> tuple[float, float]:
         """The least log-SNR, at t_max, and the largest, at 0."""
-        low, high = self.log_snr(torch.tensor([self.t_max, 0.0], dtype=torch.float64)).tolist()
-        return low, high
+        return _known_range(self) if _is_constant(self) else _range(self)
 
     def _solve_log_snr(self, log_snr: Tensor) -> Tensor:
         """The inverse of `log_snr` in float64; a closed form where there is one overrides this."""
@@ -373,3 +373,21 @@ class LinearSDE(SDE):
         from sdekit.sde.coefficients import CoefficientSDE  # it subclasses LinearSDE
 
         return CoefficientSDE(f_of_t=f, g2_of_t=g2, var0=var0, t_min=t_min, t_max=t_max)
+
+
+def _range(sde: LinearSDE) -> tuple[float, float]:
+    low, high = sde.log_snr(torch.tensor([sde.t_max, 0.0], dtype=torch.float64)).tolist()
+    return low, high
+
+
+_known_range = cached(64)(_range)
+
+
+def _is_constant(sde: LinearSDE) -> bool:
+    """Whether nothing about it can change: equal by value, and made of numbers alone."""
+    held = vars(sde)
+    return (
+        type(sde).__eq__ is not object.__eq__
+        and len(held) == len(fields(sde))
+        and all(isinstance(value, float | int) for value in held.values())
+    )
