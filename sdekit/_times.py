@@ -27,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dtype]:
     """The time as a float64 tensor, and the dtype in which schedules of it are returned.
 
+    The tensor is marked: schedules up to this t_max do not check it again.
+
     Raises:
         DtypeError: neither a number nor a real tensor.
         TimeError: NaN, infinite, negative or beyond `t_max`; the message holds the first such
@@ -35,7 +37,7 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
     limit = t_max
     if isinstance(t, Tensor):
         if t.dtype is torch.float64:
-            kept, wide = t.dtype, t.view_as(t)  # an alias, so that `schedule` may mark it
+            kept, wide = t.dtype, t.view_as(t)  # an alias, to be marked
         else:
             if t.dtype == torch.bool or t.dtype.is_complex or t.layout != torch.strided:
                 raise DtypeError(f"{name} must be a dense real tensor, got {t.dtype}, {t.layout}")
@@ -59,12 +61,6 @@ def as_time(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dty
             )
     if limit > t_max:  # back to t_max, without a change of slope
         wide = wide - (wide.detach() - t_max).clamp_min(0)
-    return wide, kept
-
-
-def within(t: object, t_max: float, name: str = "t") -> tuple[Tensor, torch.dtype]:
-    """As `as_time`, with the time marked: schedules up to this t_max do not check it again."""
-    wide, kept = as_time(t, t_max, name)
     wide.checked_until = t_max  # type: ignore[attr-defined]
     return wide, kept
 
@@ -80,16 +76,15 @@ def schedule(method: F) -> F:
 
     @functools.wraps(method)
     def wrapped(self: Any, *times: Time, **named: Time) -> Any:
-        if len(names) == len(times) == 1 and getattr(times[0], "checked_until", -1) == self.t_max:
-            return _shaped(method(self, *times), method, self, times)  # most calls, and at once
-        times = (*times, *(named.pop(name) for name in names[len(times) :] if name in named))
+        if named:
+            times = (*times, *(named.pop(name) for name in names[len(times) :] if name in named))
         if len(times) != len(names) or named:
             raise TypeError(f"{type(self).__name__}.{method.__name__} takes {', '.join(names)}")
         if all(getattr(t, "checked_until", None) == self.t_max for t in times):
             return _shaped(method(self, *times), method, self, times)
         wide, kept = [], torch.float32
         for name, t in zip(names, times, strict=True):
-            tensor, dtype = within(t, self.t_max, name)
+            tensor, dtype = as_time(t, self.t_max, name)
             wide.append(tensor)
             kept = torch.promote_types(kept, dtype)
         return _cast(_shaped(method(self, *wide), method, self, wide), kept)

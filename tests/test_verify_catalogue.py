@@ -17,12 +17,12 @@ from sdekit.verify.front import everything, subject_of
 
 FEW = 3  # cases a check; `sdekit verify` asks 24
 LONG = {"declared_order", "limit_law", "any_number_of_steps"}  # hundreds of runs; 1000 steps
+FIRST = [entry.examples()[0] for entry in catalogue("sampler").values()]
 
 
 def marks(thing, one):
     """What takes long is for the first example of a sampler; the others' orders are on file."""
-    first = [entry.examples()[0] for entry in catalogue("sampler").values()]
-    return pytest.mark.slow if one.name in LONG and thing not in first else ()
+    return pytest.mark.slow if one.name in LONG and thing not in FIRST else ()
 
 
 @parametrize_with_checks(everything(), max_examples=FEW, marks=marks)

@@ -201,12 +201,7 @@ def _joined(parts: Sequence[Any]) -> Any:
         return [_joined([_stage(part, k) for part in parts]) for k in range(most)]
     if isinstance(first, Mapping):
         return {name: _joined([part[name] for part in parts]) for name in first}
-
-    def column(name: str) -> Tensor:
-        values = [torch.as_tensor(getattr(m, name), dtype=torch.float64) for m in parts]
-        return torch.cat([v.expand(len(m.at)) for v, m in zip(values, parts, strict=True)])
-
-    return Mix(**{f.name: column(f.name) for f in dataclasses.fields(first)})
+    return Mix.joined(parts)
 
 
 def _stage(stages: list[Any], k: int) -> dict[str, Any]:

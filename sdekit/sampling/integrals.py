@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdekit._times import within
+from sdekit._times import as_time
 from sdekit.sampling.plan import Array
 from sdekit.sde.base import LinearSDE
 
@@ -112,7 +112,7 @@ class Levels:
     """t, alpha, sigma and l = log(alpha / sigma) at given times [shape of t], each found once."""
 
     def __init__(self, sde: LinearSDE, t: Tensor | Array) -> None:
-        time, _ = within(torch.as_tensor(t), sde.t_max)
+        time, _ = as_time(torch.as_tensor(t), sde.t_max)
         log_alpha, var = sde.log_alpha(time), sde.var(time)
         self.t, self.alpha, self.sigma, self.l = (
             v.numpy() for v in (time, log_alpha.exp(), var.sqrt(), log_alpha - 0.5 * var.log())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdekit._cache import cached
 from sdekit._check import shown
-from sdekit._times import within
+from sdekit._times import as_time
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.model.parametrization import Parametrization
 from sdekit.sde.base import LinearSDE
@@ -71,10 +71,25 @@ class Mix:
         chosen = (v[which] if isinstance(v, Tensor) and v.ndim else v for v in parts)
         return Mix(self.at[which], *chosen)
 
+    @classmethod
+    def joined(cls, mixes: Sequence[Mix]) -> Mix:
+        """The rows of several, one below the other; a number that all have stays one."""
+
+        def column(name: str) -> Any:
+            parts = [getattr(mix, name) for mix in mixes]
+            if all(not isinstance(part, Tensor) and part == parts[0] for part in parts):
+                return parts[0]
+            return torch.cat([
+                torch.as_tensor(part, dtype=torch.float64).expand(len(mix.at))
+                for part, mix in zip(parts, mixes, strict=True)
+            ])  # fmt: skip
+
+        return cls(torch.cat([mix.at for mix in mixes]), *map(column, _COEFFICIENTS))
+
     def resolve(self, sde: LinearSDE, parametrization: Parametrization) -> Tensor:
         """The weights of the sample and of the raw output [(K, 2)], float64."""
         sde = sde.reaching(float(self.at.max())) if self.at.numel() else sde
-        at, _ = within(self.at, sde.t_max)
+        at, _ = as_time(self.at, sde.t_max)
         weights = parametrization.weights(
             sde, at, x=self.x, x0=self.x0, eps=self.eps, score=self.score
         )
@@ -171,22 +186,9 @@ def _resolved(
     mixes = [mix for _, mix in found]
     if len(mixes) < 2:
         return {id(mix): mix.resolve(sde, parametrization) for mix in mixes}
-    counts = [len(mix.at) for mix in mixes]
-    merged = {
-        field: _merged([getattr(mix, field) for mix in mixes], counts) for field in _COEFFICIENTS
-    }
-    whole = Mix(torch.cat([mix.at for mix in mixes]), **merged).resolve(sde, parametrization)
-    return {id(mix): part for mix, part in zip(mixes, whole.split(counts), strict=True)}
-
-
-def _merged(parts: Sequence[float | Tensor], counts: Sequence[int]) -> float | Tensor:
-    """A coefficient of several mixes as one: the number that all have, or a value a row."""
-    if all(not isinstance(part, Tensor) and part == parts[0] for part in parts):
-        return parts[0]
-    return torch.cat([
-        torch.as_tensor(part, dtype=torch.float64).expand(count)
-        for part, count in zip(parts, counts, strict=True)
-    ])  # fmt: skip
+    whole = Mix.joined(mixes).resolve(sde, parametrization)
+    parts = whole.split([len(mix.at) for mix in mixes])
+    return {id(mix): part for mix, part in zip(mixes, parts, strict=True)}
 
 
 def _rows(

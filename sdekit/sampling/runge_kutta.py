@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._times import within
+from sdekit._times import as_time
 from sdekit.sampling.base import CountedModel, Sampler
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
@@ -52,7 +52,7 @@ def columns(sde: LinearSDE, t: Tensor, s: Tensor, solver: str) -> dict[str, Any]
     h = (s - t)[:, None]
     # one evaluation for all of the stages: on so few numbers a call costs more than its arithmetic
     distinct = sorted(set(nodes))
-    times, _ = within(torch.stack([t + v * (s - t) if v < 1 else s for v in distinct]), sde.t_max)
+    times, _ = as_time(torch.stack([t + v * (s - t) if v < 1 else s for v in distinct]), sde.t_max)
     on_x, on_score = sde.f(times), -0.5 * sde.g2(times)
     for i, (node, row) in enumerate(zip(nodes, weights, strict=True)):
         k = distinct.index(node)
