@@ -154,4 +154,6 @@ def divergence_of(name: str, probes: object, x: Tensor, seed: object) -> Diverge
         return Divergence(None)
     noise, like = KeyedNoise(seed_from(seed)), torch.empty_like(x, dtype=torch.float64)
     drawn = torch.stack([noise(like).clone() for _ in range(count)])
-    return Divergence(torch.where(drawn < 0, -1.0, 1.0).to(drawn) if name == "rademacher" else drawn)
+    return Divergence(
+        torch.where(drawn < 0, -1.0, 1.0).to(drawn) if name == "rademacher" else drawn
+    )

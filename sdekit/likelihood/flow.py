@@ -47,7 +47,9 @@ from sdekit.sampling.base import CountedModel
 
 __all__ = ["Flow", "Frame", "Level"]
 
-_TURNED = 64  # dimensions up to which the frame follows the data's axes: a product of matrices each
+_TURNED = (
+    64  # dimensions up to which the frame follows the data's axes: a product of matrices each
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +142,7 @@ class Flow:
         self.t_min, self.t_max = float(first), self.sde.t_max
         self.unit = float(self.frame.variances.mean()) ** 0.5 or 1.0  # k; 1 for a point
         ends = torch.tensor([self.t_min, self.t_max], dtype=torch.float64)
-        ratio = (-0.5 * self.sde.log_snr(ends)).exp() / self.unit
-        self.start, self.end = torch.atan(ratio).tolist()
+        self.start, self.end = self.places(ends)
 
     @property
     def nfe(self) -> int:
@@ -151,6 +152,10 @@ class Flow:
     def time(self, u: float) -> float:
         """The time of a place, eq. (5)."""
         return float(self._times(torch.tensor([u], dtype=torch.float64)))
+
+    def places(self, t: Tensor) -> list[float]:
+        """The places u of times [(K,)], eq. (5)."""
+        return torch.atan((-0.5 * self.sde.log_snr(t)).exp() / self.unit).tolist()
 
     def _times(self, u: Tensor) -> Tensor:
         low, high = self.sde.log_snr_range

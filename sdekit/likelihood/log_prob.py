@@ -18,7 +18,7 @@ References: Chen et al., arXiv:1806.07366, theorem 1; Grathwohl et al., arXiv:18
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -63,7 +63,7 @@ class LogProb:
     prior_gap: Tensor | None
     t_min: float
     t_max: float
-    _budget: Any = field(repr=False)
+    _budget: Callable[[LogProb], Budget] = field(repr=False)
 
     def corrected(self) -> Tensor:
         """Nats with the law of x_b in place of the prior: nats + prior_gap [(batch,)].
@@ -150,13 +150,11 @@ def log_prob(
         integer("max_nfe", max_nfe, ge=1)
     cond = conditions(cond)
     by = divergence_of(divergence, probes, x, seed)
-    ask = partial(_solved, model, x, by=by, solver=solver, cond=cond, max_nfe=max_nfe)
-    with evaluating(model), torch.inference_mode(False), torch.no_grad():
-        return ask(**tolerances, budget=partial(budget_of, ask, tolerances))
+    return Question(model, x, by, solver, cond, max_nfe).answer(**tolerances)
 
 
-def data(x: object) -> Tensor:
-    """Samples to be weighed [(batch, *dims)].
+def data(x: object, name: str = "x") -> Tensor:
+    """Samples or latents [(batch, *dims)].
 
     Raises:
         DtypeError: no floating tensor.
@@ -165,50 +163,59 @@ def data(x: object) -> Tensor:
     """
     if isinstance(x, Tensor) and not (x.dtype.is_floating_point or x.dtype.is_complex):
         raise DtypeError(
-            f"x must be a real floating tensor, got {x.dtype}; integers have no density: "
+            f"{name} must be a real floating tensor, got {x.dtype}; integers have no density: "
             "sdekit.likelihood.dequantize makes one of them"
         )
     try:
-        return samples("x", floating("x", x)).detach()
+        return samples(name, floating(name, x)).detach()
     except NonFiniteError as error:
         raise DataError(str(error)) from None
 
 
-def _solved(
-    model: Predictor,
-    x: Tensor,
-    *,
-    by: Divergence,
-    solver: str,
-    cond: Mapping[str, Any],
-    max_nfe: int | None,
-    rtol: float,
-    atol: float,
-    budget: Any = None,
-) -> LogProb:
-    """One solve of eq. (1)."""
-    flow = Flow(model, x, cond=cond, max_nfe=max_nfe)
-    change = Change(flow, by)
-    first = flow.levels([flow.start])[0]
-    z = flow.coordinates(x, first)
-    if not len(x):
-        z, gain = z, z.new_zeros(0, by.columns)
-    elif solver == "dopri5":
-        z, path = carried(flow, z, solver, _PATH * rtol, _PATH * atol, dense=True)
-        gain = along(change.rates, path, _PATH * (rtol + atol), time=flow.time)
-    else:
-        z, gain = carried(flow, z, solver, rtol, atol, change=change)
-    latent = flow.placed(z, flow.levels([flow.end])[0])
-    prior = flow.sde.prior_log_prob(latent)
-    each = prior[:, None] + flow.log_volume() + gain
-    nats, spread = each.mean(1), torch.zeros_like(prior)
-    if by.probes is not None:
-        spread = each.std(1) / by.columns**0.5 if by.columns > 1 else spread.fill_(torch.nan)
-    known = getattr(model, "at", None)
-    gap = None if known is None else known(flow.t_max).log_prob(latent) - prior
-    return LogProb(
-        nats, spread, flow.nfe, latent.to(x.dtype), gap, flow.t_min, flow.t_max, budget
-    )
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What `log_prob` was asked, but for the tolerances: a budget asks it again."""
+
+    model: Predictor
+    x: Tensor
+    by: Divergence
+    solver: str
+    cond: Mapping[str, Any]
+    max_nfe: int | None
+
+    def flow(self) -> tuple[Flow, Change]:
+        """The flow, with no call made yet, and what changes the density along it."""
+        flow = Flow(self.model, self.x, cond=self.cond, max_nfe=self.max_nfe)
+        return flow, Change(flow, self.by)
+
+    def answer(self, rtol: float, atol: float) -> LogProb:
+        """One solve of eq. (1)."""
+        with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
+            return self._answer(rtol, atol)
+
+    def _answer(self, rtol: float, atol: float) -> LogProb:
+        flow, change = self.flow()
+        z = flow.coordinates(self.x, flow.levels([flow.start])[0])
+        if not len(z):
+            gain = z.new_zeros(0, self.by.columns)
+        elif self.solver == "dopri5":
+            z, path = carried(flow, z, self.solver, _PATH * rtol, _PATH * atol, dense=True)
+            gain = along(change.rates, path, _PATH * (rtol + atol), time=flow.time)
+        else:
+            z, gain = carried(flow, z, self.solver, rtol, atol, change=change)
+        latent = flow.placed(z, flow.levels([flow.end])[0])
+        prior = flow.sde.prior_log_prob(latent)
+        each = prior[:, None] + flow.log_volume() + gain
+        spread = torch.zeros_like(prior)
+        if self.by.probes is not None:
+            some = self.by.columns > 1
+            spread = each.std(1) / self.by.columns**0.5 if some else spread.fill_(torch.nan)
+        known = getattr(self.model, "at", None)
+        gap = None if known is None else known(flow.t_max).log_prob(latent) - prior
+        return LogProb(
+            each.mean(1), spread, flow.nfe, latent.to(self.x.dtype), gap, flow.t_min, flow.t_max,
+            partial(budget_of, question=self, rtol=rtol, atol=atol),
+        )  # fmt: skip
 
 
 class Change:

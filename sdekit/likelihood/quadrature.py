@@ -58,9 +58,7 @@ def along(
     Raises:
         SolverError: a rate is not finite, or panels are halved without end.
     """
-    panels = [
-        tuple(path[k : k + _TOGETHER]) for k in range(0, len(path), _TOGETHER)
-    ]
+    panels = [tuple(path[k : k + _TOGETHER]) for k in range(0, len(path), _TOGETHER)]
     todo = [(pieces, pieces[0].a, pieces[-1].b) for pieces in panels]
     total: Tensor | None = None
     for _ in range(_HALVINGS):

@@ -128,7 +128,5 @@ def _by_scipy(
     start = y.cpu().reshape(-1).numpy()
     found = solve_ivp(flat, ends, start, method=name, rtol=rtol, atol=atol)
     if not found.success:
-        raise SolverError(
-            f"scipy:{name}: {found.message} ({found.nfev} calls)"
-        )
+        raise SolverError(f"scipy:{name}: {found.message} ({found.nfev} calls)")
     return torch.from_numpy(found.y[:, -1].copy()).reshape(y.shape).to(y)
