@@ -155,12 +155,12 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     if at.ndim > 1:
         raise ShapeError(f"weight must be a number or (k,), got shape {tuple(at.shape)}")
     first, second = (x.to(torch.float64).reshape(len(x), -1) for x in (a, b))
-    lengths = first.norm(dim=1) * second.norm(dim=1)
-    # the angle by atan2 of the parts along and across: acos is blind near 0 and pi
-    cosine = (first * second).sum(1)
-    sine = (lengths.square() - cosine.square()).clamp_min(0).sqrt()
-    theta = torch.atan2(sine, cosine)
-    straight = (lengths == 0) | (theta < _STRAIGHT) | (theta > torch.pi - _STRAIGHT)
+    units = [x / x.norm(dim=1, keepdim=True).clamp_min(1e-300) for x in (first, second)]
+    # the angle by the chord: acos of the product is blind near 0 and pi
+    chord, whole = (units[0] - units[1]).norm(dim=1), (units[0] + units[1]).norm(dim=1)
+    theta = 2 * torch.atan2(chord, whole)
+    gone = (first == 0).all(1) | (second == 0).all(1)
+    straight = gone | (theta < _STRAIGHT) | (theta > torch.pi - _STRAIGHT)
     safe = torch.where(straight, 1.0, theta)
     w = at.reshape(-1, 1)
     of_a = torch.where(straight, 1 - w, ((1 - w) * safe).sin() / safe.sin())

@@ -117,8 +117,8 @@ def integrate(
         if abs(h) < _SHORTEST * abs(way):
             raise SolverError(
                 f"dopri5: steps fall below rounding at t = {time(t):.6g} on the way from "
-                f"{time(a):g} to {time(b):g} (h = {h:.2g}, {steps} steps kept): the slope jumps there, or rtol "
-                "and atol are too small"
+                f"{time(a):g} to {time(b):g} (h = {h:.2g}, {steps} steps kept): the slope jumps "
+                "there, or rtol and atol are too small"
             )
         # the last two steps are alike rather than one long and one tiny
         left = b - t

@@ -1,7 +1,7 @@
 """The flow carried from one end of the process to the other, by our own steps or a library's.
 
-The own solver of `solve.py` is the fast one. The libraries' solve the same equations with their own
-steps, with the change of the density as further coordinates of the state: an independent check.
+The own solver of `solve.py` is the fast one. The libraries' take their own steps, with the change
+of the density as further coordinates of the state: an independent check.
 """
 
 from __future__ import annotations
