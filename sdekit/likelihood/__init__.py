@@ -2,8 +2,8 @@
 
 from sdekit.likelihood.bits import Quantization, bits_per_dim, dequantize
 from sdekit.likelihood.budget import Budget
-from sdekit.likelihood.encode import decode, encode, slerp
-from sdekit.likelihood.log_prob import LogProb, log_prob
+from sdekit.likelihood.density import LogProb, log_prob
+from sdekit.likelihood.latents import decode, encode, slerp
 
 __all__ = [
     "Budget", "LogProb", "Quantization", "bits_per_dim", "decode", "dequantize", "encode",

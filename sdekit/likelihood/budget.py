@@ -38,8 +38,8 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from sdekit.likelihood.density import LogProb, Question
     from sdekit.likelihood.flow import Level
-    from sdekit.likelihood.log_prob import LogProb, Question
 
 __all__ = ["Budget", "budget_of"]
 

@@ -19,7 +19,7 @@ from sdekit.likelihood.solve import integrate
 from sdekit.sampling.probability_flow import SCIPY, TORCHDIFFEQ
 
 if TYPE_CHECKING:
-    from sdekit.likelihood.log_prob import Change
+    from sdekit.likelihood.density import Change
 
 __all__ = ["SOLVERS", "carried", "checked_solver"]
 

@@ -196,8 +196,8 @@ class Question:
     def _answer(self, rtol: float, atol: float) -> LogProb:
         flow, change = self.flow()
         z = flow.coordinates(self.x, flow.levels([flow.start])[0])
-        if not len(z):
-            gain = z.new_zeros(0, self.by.columns)
+        if not len(z) or flow.start == flow.end:  # a chain of one step starts where it ends
+            gain = z.new_zeros(len(z), self.by.columns)
         elif self.solver == "dopri5":
             z, path = carried(flow, z, self.solver, _PATH * rtol, _PATH * atol, dense=True)
             gain = along(change.rates, path, _PATH * (rtol + atol), time=flow.time)

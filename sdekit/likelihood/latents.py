@@ -21,8 +21,8 @@ from torch import Tensor
 
 from sdekit._check import integer, number, same_device
 from sdekit.errors import ShapeError
+from sdekit.likelihood.density import data
 from sdekit.likelihood.flow import Flow
-from sdekit.likelihood.log_prob import data
 from sdekit.likelihood.solvers import carried, checked_solver
 from sdekit.model import Predictor
 from sdekit.sampling.setup import conditions, evaluating, sde_of
