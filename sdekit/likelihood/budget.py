@@ -2,7 +2,8 @@ r"""What a log-likelihood may be off by, line by line.
 
 `LogProb.nats` differs from the log-density of the data at x for four reasons:
 
-    probes       the divergence was estimated: Student's quantile times the standard error      (1)
+    probes       the divergence was estimated: Student's quantile times the standard error,
+                 whose square borrows four degrees of freedom from the rest of the batch        (1)
     solver       finite tolerances: 1.5 |nats - nats at a thirtieth of them|, and the median
                  of that difference over the batch                                              (2)
     prior        the latents are not quite of the prior's law: log p_b(x_b) - log pi(x_b)       (3)
@@ -24,7 +25,8 @@ The two with a sign are added before the bounds are: the statement of 99 % is
     |log p_0(x) - nats| <= |prior + truncation| + change + solver + probes.                     (6)
 
 References: Richardson 1911, doi:10.1098/rsta.1911.0009, for (2); Song et al., arXiv:2101.09258,
-appendix A, for (5) along the flow; Student 1908, doi:10.1093/biomet/6.1.1.
+appendix A, for (5) along the flow; Smyth 2004, doi:10.2202/1544-6115.1027, eq. 1 (moderated
+variances: few probes may agree by chance).
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from sdekit.likelihood.density import LogProb, Question
+    from sdekit.likelihood.divergence import Divergence
     from sdekit.likelihood.flow import Level
 
 __all__ = ["Budget", "budget_of"]
@@ -46,6 +49,7 @@ __all__ = ["Budget", "budget_of"]
 _TIGHTER = 30.0
 _SURE = 1.5  # times the difference, in which the error of the tighter solve may be hidden
 _LEVEL = 0.99
+_BORROWED = 4
 _LEAST, _ROUNDING = 1e-13, 1e-12
 
 
@@ -108,15 +112,12 @@ def budget_of(found: LogProb, question: Question, rtol: float, atol: float) -> B
     off = (found.nats - tight.nats).abs()
     # beside the solver's error there is rounding, in units of what is added up
     rounding = _ROUNDING * found.nats.abs().clamp_min(1.0)
-    columns = question.by.columns
     zero = torch.zeros_like(found.nats)
-    probes = zero
-    if question.by.probes is not None:
-        quantile = float(stdtrit(columns - 1, (1 + _LEVEL) / 2)) if columns > 1 else math.inf
-        probes = quantile * found.stderr if columns > 1 else zero + quantile
-    truncation, change, calls = _truncated(question)
+    spread = _Spread(question.by)
+    with question.quiet():
+        truncation, change, calls = _truncated(question, spread)
     return Budget(
-        probes=probes,
+        probes=spread(found.stderr),
         solver=_SURE * off + (off.median() if len(off) else 0.0) + rounding,
         prior=zero if found.prior_gap is None else found.prior_gap,
         truncation=truncation,
@@ -125,7 +126,25 @@ def budget_of(found: LogProb, question: Question, rtol: float, atol: float) -> B
     )
 
 
-def _truncated(question: Question) -> tuple[Tensor, Tensor, int]:
+class _Spread:
+    """From standard errors of probes to half-widths of 99 %, eq. (1)."""
+
+    def __init__(self, by: Divergence) -> None:
+        self.exact, self.columns = by.probes is None, by.columns
+
+    def __call__(self, stderr: Tensor) -> Tensor:
+        """Half-widths [(batch,)]."""
+        if self.exact:
+            return torch.zeros_like(stderr)
+        if self.columns == 1:
+            return torch.full_like(stderr, math.inf)
+        own, others = self.columns - 1, _BORROWED if len(stderr) >= _BORROWED else 0
+        var = stderr.square()
+        moderated = (own * var + others * var.mean()) / (own + others)
+        return float(stdtrit(own + others, (1 + _LEVEL) / 2)) * moderated.sqrt()
+
+
+def _truncated(question: Question, spread: _Spread) -> tuple[Tensor, Tensor, int]:
     """log p_0 - log p_a at x by eq. (5), what it may be off by [(batch,)] each, and the calls."""
     flow, change = question.flow()
     x, sde = question.x.to(torch.float64), flow.sde
@@ -142,17 +161,19 @@ def _truncated(question: Question) -> tuple[Tensor, Tensor, int]:
         score = flow.score_of(point, flow.counted.ask(flow.raw, point, near.t), near)
         return (x * score).reshape(len(x), flow.dim).sum(1)
 
-    def bent(at: float, level: Level) -> Tensor:
-        """B of eq. (5) [(batch,)]."""
+    def bent(at: float, level: Level) -> tuple[Tensor, Tensor]:
+        """B of eq. (5), and what its probes may have it off by [(batch,)]."""
         point = at * x
         raw, divergence = change.probed(point, level)
         score = flow.score_of(point, raw, level).reshape(len(x), flow.dim)
-        return at**2 * (divergence.mean(1) + score.square().sum(1))
+        bend, columns = at**2 * (divergence.mean(1) + score.square().sum(1)), divergence.shape[1]
+        stderr = divergence.std(1) / columns**0.5 if columns > 1 else torch.zeros_like(bend)
+        return bend, at**2 * spread(stderr)
 
     half_tau = 0.5 * math.exp(-log_snr)
     middle, end = pulled((1 + alpha) / 2), pulled(1.0)
-    at_tau, at_twice = bent(alpha, near), bent(alpha_far, far)
+    (at_tau, noise), (at_twice, _) = bent(alpha, near), bent(alpha_far, far)
     scaled = flow.dim * float(sde.log_alpha(first)) - gap * middle
     noised = -half_tau * (1.5 * at_tau - 0.5 * at_twice)
-    off = gap * (middle - end).abs() + 0.5 * half_tau * (at_tau - at_twice).abs()
-    return scaled + noised, off, flow.nfe
+    moved = gap * (middle - end).abs() + 0.5 * half_tau * (at_tau - at_twice).abs()
+    return scaled + noised, moved + half_tau * noise, flow.nfe

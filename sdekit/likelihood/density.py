@@ -7,7 +7,7 @@ last time b, and the prior pi,
 
 The divergence is exact, or the mean of estimates by probes w that stay the same along the solve,
 
-    div s + sum 1/v  ~  w . (J_s w) + w . (V^{-1} w),   V^{-1} = Q diag(1/v) Q^T,               (2)
+    div s  ~  w . (J_s w) + w . (V^{-1} w) - sum 1/v,   V^{-1} = Q diag(1/v) Q^T,               (2)
 
 in which the part of the Gaussian of the frame has no variance left: only what the data's own score
 adds is estimated.
@@ -18,7 +18,8 @@ References: Chen et al., arXiv:1806.07366, theorem 1; Grathwohl et al., arXiv:18
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -183,6 +184,12 @@ class Question:
     cond: Mapping[str, Any]
     max_nfe: int | None
 
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """The model in evaluation mode, and nothing recorded."""
+        with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
+            yield
+
     def flow(self) -> tuple[Flow, Change]:
         """The flow, with no call made yet, and what changes the density along it."""
         flow = Flow(self.model, self.x, cond=self.cond, max_nfe=self.max_nfe)
@@ -190,7 +197,7 @@ class Question:
 
     def answer(self, rtol: float, atol: float) -> LogProb:
         """One solve of eq. (1)."""
-        with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
+        with self.quiet():
             return self._answer(rtol, atol)
 
     def _answer(self, rtol: float, atol: float) -> LogProb:
@@ -245,13 +252,10 @@ class Change:
     def rate(self, x: Tensor, at: Level) -> tuple[Tensor, Tensor]:
         """The raw output at x, and the rate [(batch, columns)]."""
         raw, divergence = self.probed(x, at)
-        rest: Tensor | float = at.total
-        if self._squares is not None:
-            rest = (self._squares @ at.precision).T
-        return raw, (divergence + rest) * at.rate
+        return raw, (divergence + at.total) * at.rate
 
     def probed(self, x: Tensor, at: Level) -> Probed:
-        """The raw output at x and the divergence of the score [(batch, columns)]."""
+        """The raw output at x and the divergence of the score, eq. (2) [(batch, columns)]."""
         found: list[Probed] = []
 
         def call(x: Tensor, t: float) -> Tensor:
@@ -260,8 +264,11 @@ class Change:
 
         self.flow.counted.ask(call, x, at.t)
         on_x, on_raw = at.score
-        norms = self.flow.dim if self._squares is None else self._norms
-        return Probed(found[0].raw, on_raw * found[0].divergence + on_x * norms)
+        raw, divergence = found[0]
+        if self._squares is None:
+            return Probed(raw, on_raw * divergence + on_x * self.flow.dim)
+        of_frame = (self._squares @ at.precision).T - at.total  # of mean 0
+        return Probed(raw, on_raw * divergence + on_x * self._norms + of_frame)
 
     def _call(self, x: Tensor, t: float) -> Probed:
         if self.by.probes is None and self.flow.trace is not None:

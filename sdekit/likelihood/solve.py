@@ -51,7 +51,7 @@ _DENSE = (
 _FIRST = 0.01  # of the way: the first step
 _LONGEST = 0.125  # of the way: a state at rest tells nothing of what it will meet
 _SHORTEST = 1e-13  # of the way
-_TRIES = 8  # steps in a row that may overflow, each a fifth of the last one
+_TRIES = 8  # steps of a solve that may overflow, each tried again at a fifth of its length
 
 
 class Piece(NamedTuple):
@@ -133,14 +133,14 @@ def integrate(
         allowed = torch.maximum(y.abs(), new.abs()).mul_(rtol).add_(atol)
         error = float((off / allowed).square_().mean(1).sqrt_().max()) if batch and m else 0.0
         if not error <= 1:
-            overflowed = 0 if math.isfinite(error) else overflowed + 1
+            overflowed += not math.isfinite(error)
             if overflowed > _TRIES:
                 _refuse(k, time(t), h, steps)
             h *= max(0.2, 0.9 * error**-0.2) if math.isfinite(error) else 0.2
             continue
         if dense:
             pieces.append(_piece(t, end, y, new, k, bends))
-        steps, overflowed, t, y = steps + 1, 0, end, new
+        steps, t, y = steps + 1, end, new
         k[0] = k[6]
         error = max(error, 1e-10)
         h *= min(5.0, max(0.2, 0.9 * error**-0.14 * last**0.08))  # eq. (2)
@@ -160,6 +160,6 @@ def _piece(a: float, b: float, y: Tensor, new: Tensor, k: Tensor, bends: Tensor)
 def _refuse(k: Tensor, t: float, h: float, steps: int) -> None:
     if not bool(torch.isfinite(k).all()):
         raise SolverError(
-            f"dopri5: the flow is not finite at t = {t:.6g} (h = {h:.2g}, {steps} steps kept): "
-            "the model or the state overflowed"
+            f"dopri5: the flow is not finite beyond t = {t:.6g} (h = {h:.2g}, {steps} steps "
+            "kept): the model or the state overflowed"
         )
