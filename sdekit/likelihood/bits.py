@@ -98,9 +98,8 @@ class Quantization(Checked):
             raise DtypeError(f"values must be a tensor of whole numbers, got {shown(values)}")
         if values.ndim == 0:
             raise ShapeError("values must have shape (batch, *dims), got a 0-d tensor")
-        wrong = (values < 0) | (values >= self.levels)
-        if values.dtype.is_floating_point:
-            wrong = wrong | (values != values.round())
+        wide = values.to(torch.float64)  # 256 is no uint8
+        wrong = ~((wide >= 0) & (wide < self.levels) & (wide == wide.round()))
         if bool(wrong.any()):
             raise DataError(
                 f"values must be whole numbers in 0 .. {self.levels - 1}, got "
