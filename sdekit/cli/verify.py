@@ -167,7 +167,7 @@ def _named(name: str, kind: str | None) -> list[Subject]:
     from sdekit.verify.front import subject_of
 
     if kind is not None:
-        choice("--kind", kind, (*_KINDS, "predictor", "noise", "average", "model"))
+        choice("--kind", kind, (*_KINDS, "predictor", "likelihood", "noise", "average", "model"))
     if ":" in name and "(" not in name.partition(":")[0]:
         # its name on the command line is what repeats a failure
         return [replace(subject_of(_imported(name), kind), label=name, spelled=True)]

@@ -19,7 +19,15 @@ _HOME = {
     **dict.fromkeys(["Check", "Finding"], "sdekit.verify.claims"),
     **dict.fromkeys(["Report", "Result"], "sdekit.verify.report"),
     **dict.fromkeys(
-        ["CHECKS", "check", "check_objective", "check_sampler", "check_sde", "checks_for"],
+        [
+            "CHECKS",
+            "check",
+            "check_likelihood",
+            "check_objective",
+            "check_sampler",
+            "check_sde",
+            "checks_for",
+        ],
         "sdekit.verify.front",
     ),
     **dict.fromkeys(["Audit", "Audited", "check_model"], "sdekit.verify.audit"),
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     from sdekit.verify.front import (
         CHECKS,
         check,
+        check_likelihood,
         check_objective,
         check_sampler,
         check_sde,

@@ -22,14 +22,15 @@ from sdekit.training.average import Average
 from sdekit.verify import checks as _checks  # which enter themselves in CHECKS
 from sdekit.verify.audit.subject import Audited
 from sdekit.verify.claims import CHECKS, Check
+from sdekit.verify.densities import Likelihood
 from sdekit.verify.known import KNOWN
 from sdekit.verify.report import Report, Result
 from sdekit.verify.runner import EXAMPLES, Asked, run
 from sdekit.verify.strangers import Method, Process
 
 __all__ = [
-    "Subject", "ask", "check", "check_objective", "check_sampler", "check_sde", "checks_for",
-    "everything", "subject_of",
+    "Subject", "ask", "check", "check_likelihood", "check_objective", "check_sampler", "check_sde",
+    "checks_for", "everything", "subject_of",
 ]  # fmt: skip
 
 assert _checks
@@ -78,7 +79,9 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     ("noise", _has("at", "seed", "first"), lambda thing: thing),
     ("average", lambda thing: inspect.isclass(thing) and issubclass(thing, Average), lambda t: t),
     ("sde", _has("drift", "diffusion"), Process),
+    ("likelihood", _is(Likelihood), lambda thing: thing),
     ("sampler", _function, Method),
+    ("likelihood", _function, Likelihood.of),
 )
 
 
@@ -324,6 +327,36 @@ def check_objective(
     )  # fmt: skip
 
 
+def check_likelihood(
+    likelihood: Any = Likelihood(),  # noqa: B008  # it is frozen
+    *,
+    expected_failures: Mapping[str, str] | None = None,
+    max_examples: int = EXAMPLES,
+    seed: int = 0,
+    only: str | Iterable[str] | None = None,
+) -> Report:
+    """Check a log-likelihood: closed forms, total mass, changes of variables, rank, batches.
+
+    Args:
+        likelihood: a function f(model, x) -> nats [(batch,)], or one that returns an object with
+            them; by default `sdekit.log_prob`. See `sdekit.verify.densities`.
+        expected_failures: as for `check`.
+        max_examples: as for `check`.
+        seed: as for `check`.
+        only: as for `check`.
+
+    Returns:
+        A `Report`; it never stops early.
+
+    Raises:
+        DtypeError: an object that cannot be called.
+    """
+    return check(
+        likelihood, expected_failures=expected_failures, max_examples=max_examples, seed=seed,
+        only=only, kind="likelihood",
+    )  # fmt: skip
+
+
 def everything() -> list[Subject]:
     """Every example of the catalogue that has checks, and what the trainer averages by."""
     from sdekit.model import ExactScore
@@ -341,4 +374,4 @@ def everything() -> list[Subject]:
         thing.thing for thing in found if thing.kind == "target" and len(thing.thing.shape) == 1
     ]
     found += [subject_of(ExactScore(target, VPSDE())) for target in exact]
-    return [*found, subject_of(KeyedNoise(0)), subject_of(Average)]
+    return [*found, subject_of(Likelihood()), subject_of(KeyedNoise(0)), subject_of(Average)]

@@ -13,6 +13,7 @@ from sdekit.verify.mutants import (
     balance,
     chain,
     kernels,
+    likelihood,
     model,
     multistep,
     objective,
@@ -42,6 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
+    *likelihood.ROWS,
     *training.ROWS,
     *audit.ROWS,
 )
