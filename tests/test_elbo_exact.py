@@ -135,7 +135,7 @@ def test_the_bound_holds_on_a_mixture_and_closes_with_more_steps():
     p = p / p.sum()
     entropy = -(p * law.log_prob(x)).sum()
     gaps = {"beta": [], "learned": []}
-    for n in (10, 40, 160):
+    for n in (12, 48, 192):
         chain = VPSDE(beta_max=10.0).discretize(n)
         model = WithFraction(ExactScore(law, chain), f64([[1.0]]))
         for variance, found in gaps.items():

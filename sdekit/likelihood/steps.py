@@ -157,9 +157,13 @@ class ContinuousSteps(Steps):
         told = (t[0] if bool((t == t[0]).all()) else t).to(x0.device)
         with torch.enable_grad():
             x_t.requires_grad_()
-            seen = self.model(x_t, told, **cond).eps
-            if not seen.requires_grad:
-                raise ModelError("form='ism' needs a model that autograd can go through")
+            found = self.model(x_t, told, **cond)
+            seen = found.eps
+            if not found.raw.requires_grad:
+                moved = self.model(x_t.detach() + 0.1 * noise, told, **cond)
+                if not torch.equal(moved.raw, found.raw):  # a constant has the derivative 0
+                    raise ModelError("form='ism' needs a model that autograd can go through")
+            seen = seen + 0 * x_t  # of a constant too there is a derivative to ask for
             trace = _divergence(seen, x_t, probe)
         seen = seen.detach().to(torch.float64)
         size = _rows(seen.square()).sum(1) + seen[0].numel()

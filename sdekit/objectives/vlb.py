@@ -162,7 +162,8 @@ class VLB(Objective):
         i = chain.index(each.detach()).reshape(-1).expand(len(x0))
         i = i - chain.index(chain_rows(sde).t[0].item())
         if bool((i < 0).any()):
-            raise TimeError(f"no step of {sde!r} begins at t = {each[(i < 0).nonzero()[0]]}")
+            bad = each.detach().reshape(-1).expand(len(x0))[i < 0][0].item()
+            raise TimeError(f"t must be a node from which {sde!r} steps back, got {bad!r}")
         with torch.no_grad():
             terms = self._terms(model, x0, i, noise.to(x0.dtype))
         return self.losses(model, *terms, **cond)
