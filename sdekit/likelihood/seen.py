@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdekit._check import shown
@@ -20,7 +21,7 @@ from sdekit.model import Parametrization, Prediction, Predictor
 from sdekit.model.parametrization import Eps
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["aim", "called", "fraction_of", "linear"]
+__all__ = ["aim", "called", "columns", "fraction_of", "linear"]
 
 
 def linear(model: Predictor) -> LinearSDE:
@@ -36,26 +37,31 @@ def linear(model: Predictor) -> LinearSDE:
     return sde
 
 
-def aim(
-    model: Predictor, sde: LinearSDE, t: Tensor, x0: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, what raw should be there, and the factor c of the error [shape of t].
+def columns(model: Predictor, sde: LinearSDE, t: Tensor) -> Tensor:
+    """alpha, sigma, a, b, c and -sigma / alpha at these times [(n, 6)], float64.
 
     Args:
         model: the model; it is not called.
         sde: its process.
-        t: float64 times [() or (batch,)].
-        x0: clean samples [(batch, *dims)].
-        noise: their noise [(batch, *dims)].
+        t: float64 times [(n,)].
     """
     # a model that does not say what its raw output is is taken by its noise
     kind: Parametrization = getattr(model, "parametrization", Eps())
-    a, b = kind.row(sde, t)
     _, c = kind.weights(sde, t, eps=1.0)
-    alpha, sigma, a, b = (
-        expand_like(column.to(x0.device), x0) for column in (sde.alpha(t), sde.sigma(t), a, b)
-    )
-    return alpha * x0 + sigma * noise, a * x0 + b * noise, c
+    ratio = -(-0.5 * sde.log_snr(t)).exp()
+    return torch.stack([sde.alpha(t), sde.sigma(t), *kind.row(sde, t), c, ratio], dim=-1)
+
+
+def aim(rows: Tensor, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """x_t, and what raw should be there [(batch, *dims)].
+
+    Args:
+        rows: of `columns` [(6,) or (batch, 6)].
+        x0: clean samples [(batch, *dims)].
+        noise: their noise [(batch, *dims)].
+    """
+    alpha, sigma, a, b = (expand_like(c, x0) for c in rows.to(x0.device).unbind(-1)[:4])
+    return alpha * x0 + sigma * noise, a * x0 + b * noise
 
 
 def called(

@@ -21,17 +21,18 @@ References: Kingma et al., arXiv:2107.00630, eqs. 11 to 15; Song et al., arXiv:2
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdekit._check import choice, integer, shown
+from sdekit._times import expand_like
 from sdekit.errors import ConfigError, ModelError
 from sdekit.likelihood.chain import CHAIN_VARIANCES, chain_rows, step_nats
 from sdekit.likelihood.decoder import Decoder
-from sdekit.likelihood.seen import aim, called, fraction_of
+from sdekit.likelihood.seen import aim, called, columns, fraction_of
 from sdekit.model import Predictor
 from sdekit.sde.base import LinearSDE
 
@@ -75,6 +76,7 @@ class Steps(ABC):
     number: Tensor
     sampled: bool
     probes: bool
+    _columns: Tensor = field(init=False)
 
     @abstractmethod
     def cost(
@@ -90,19 +92,28 @@ class Steps(ABC):
             cond: what the model is called with besides.
         """
 
-    def _off(self, error: Tensor, t: Tensor) -> Tensor:
-        """x_0(x_t) - x_0 from the error of the noise, float64."""
-        ratio = (-0.5 * self.sde.log_snr(t)).exp().to(error.device)
-        return -ratio.reshape(-1, *[1] * (error.ndim - 1)) * error
+    def __post_init__(self) -> None:
+        """Evaluate the schedules, once for all calls."""
+        object.__setattr__(self, "_columns", columns(self.model, self.sde, self.t))
 
-    def _error(self, k: Tensor, x0: Tensor, noise: Tensor, cond: dict[str, Any]) -> Any:
-        """eps_hat - eps, in float64, and the fraction."""
-        t = self.t[k]
-        told = t[0] if bool((t == t[0]).all()) else t
-        x_t, wanted, c = aim(self.model, self.sde, told, x0, noise)
-        raw, fraction = called(self.model, x_t, told.to(x0.device), cond)
-        c = c.to(x0.device).reshape(-1, *[1] * (x0.ndim - 1))
-        return c * (raw - wanted).to(torch.float64), fraction
+    def _rows(self, k: Tensor) -> tuple[Tensor, Tensor]:
+        """The times and the columns of the steps k, of one where all are that one."""
+        at = k[0] if bool((k == k[0]).all()) else k
+        return self.t[at], self._columns[at]
+
+    def _seen(self, k: Tensor, x0: Tensor, noise: Tensor, cond: dict[str, Any]) -> Any:
+        """eps_hat - eps and x_0(x_t) - x_0, in float64, and the fraction."""
+        t, rows = self._rows(k)
+        x_t, wanted = aim(rows, x0, noise)
+        raw, fraction = called(self.model, x_t, t.to(x0.device), cond)
+        wide = (raw - wanted).to(torch.float64)
+        error = expand_like(rows[..., 4].to(x0.device), wide) * wide
+        return error, self._off(rows, error), fraction
+
+    @staticmethod
+    def _off(rows: Tensor, error: Tensor) -> Tensor:
+        """x_0(x_t) - x_0 from the error of the noise."""
+        return expand_like(rows[..., 5].to(error.device), error) * error
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +126,9 @@ class ChainSteps(Steps):
         self, k: Tensor, x0: Tensor, noise: Tensor, probe: Tensor | None, cond: dict[str, Any]
     ) -> Cost:
         """L_{i-1}, or L_0 of the last; `chain.py`, eqs. (3) to (5)."""
-        error, fraction = self._error(k, x0, noise, cond)
+        _, off, fraction = self._seen(k, x0, noise, cond)
         fraction = fraction_of(fraction, self.variance)
         i = self.number[k]
-        off = self._off(error, self.t[k])
         first = (i == 0).to(x0.device)
         nats = step_nats(
             chain_rows(self.sde).at(i), first, x0, off, self.variance, fraction, self.decoder
@@ -136,25 +146,25 @@ class ContinuousSteps(Steps):
         self, k: Tensor, x0: Tensor, noise: Tensor, probe: Tensor | None, cond: dict[str, Any]
     ) -> Cost:
         """1/2 |eps_hat - eps|^2 or the same by (2), and the decoder's at t_min."""
-        t = self.t[k]
         last = int(k[0]) == len(self.t) - 1
         if last or self.form == "dsm":
-            error, _ = self._error(k, x0, noise, cond)
+            error, off, _ = self._seen(k, x0, noise, cond)
             nats = 0.5 * _rows(error.square()).sum(1)
         else:
-            error, nats = self._by_parts(t, x0, noise, probe, cond)
-        off = self._off(error, t)
+            off, nats = self._by_parts(k, x0, noise, probe, cond)
         if last:
-            each = self.decoder.nats(x0, x0.to(torch.float64) + off, -self.sde.log_snr(t[0]))
+            log_var = -self.sde.log_snr(self.t[-1]).to(x0.device)
+            each = self.decoder.nats(x0, x0.to(torch.float64) + off, log_var)
             nats = _rows(each).sum(1)
         return Cost(nats, _rows(off.square()).mean(1))
 
     def _by_parts(
-        self, t: Tensor, x0: Tensor, noise: Tensor, probe: Tensor | None, cond: dict[str, Any]
+        self, k: Tensor, x0: Tensor, noise: Tensor, probe: Tensor | None, cond: dict[str, Any]
     ) -> Any:
-        """The error of the noise, and half of the right-hand side of (2)."""
-        x_t, _, _ = aim(self.model, self.sde, t, x0, noise)
-        told = (t[0] if bool((t == t[0]).all()) else t).to(x0.device)
+        """x_0(x_t) - x_0, and half of the right-hand side of (2)."""
+        t, rows = self._rows(k)
+        x_t, _ = aim(rows, x0, noise)
+        told = t.to(x0.device)
         with torch.enable_grad():
             x_t.requires_grad_()
             found = self.model(x_t, told, **cond)
@@ -167,8 +177,9 @@ class ContinuousSteps(Steps):
             trace = _divergence(seen, x_t, probe)
         seen = seen.detach().to(torch.float64)
         size = _rows(seen.square()).sum(1) + seen[0].numel()
-        nats = 0.5 * size - self.sde.sigma(t).to(x0.device) * trace.to(torch.float64)
-        return seen - noise.to(torch.float64), nats
+        sigma = rows[..., 1].to(x0.device)
+        nats = 0.5 * size - sigma * trace.to(torch.float64)
+        return self._off(rows, seen - noise.to(torch.float64)), nats
 
 
 def _divergence(seen: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:

@@ -40,7 +40,7 @@ from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import ConfigError, ShapeError, TimeError
 from sdekit.likelihood.chain import CHAIN_VARIANCES, Rows, chain_rows, step_nats
 from sdekit.likelihood.decoder import Decoder
-from sdekit.likelihood.seen import aim, called, fraction_of, linear
+from sdekit.likelihood.seen import aim, called, columns, fraction_of, linear
 from sdekit.model import Predictor
 from sdekit.objectives.base import Objective, clean_samples
 from sdekit.objectives.dsm import DSM
@@ -169,11 +169,12 @@ class VLB(Objective):
         return self.losses(model, *terms, **cond)
 
     def _terms(self, model: Predictor, x0: Tensor, i: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        """x_t, t [(batch,)], what raw should be, x_0, and the rows' columns [(batch, 7)]."""
+        """x_t, t [(batch,)], what raw should be, x_0, and the rows' columns [(batch, 8)]."""
         sde = linear(model)
         rows = chain_rows(sde).at(i)
-        x_t, wanted, c = aim(model, sde, rows.t, x0, noise)
-        table = torch.stack([*rows, c, (i == 0).to(torch.float64)], dim=1)
+        seen = columns(model, sde, rows.t)
+        x_t, wanted = aim(seen, x0, noise)
+        table = torch.cat([torch.stack([*rows, i == 0], dim=1), seen[:, 4:]], dim=1)
         return x_t, rows.t, wanted, x0, table
 
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
@@ -185,10 +186,10 @@ class VLB(Objective):
         t.checked_until = sde.t_max  # type: ignore[attr-defined]  # a node
         raw, fraction = called(model, x_t, t, cond)
         fraction = fraction_of(fraction, self.variance)
-        *columns, c, first = table.unbind(1)
-        rows = Rows(*columns)
+        *of_chain, first, c, ratio = table.unbind(1)
+        rows = Rows(*of_chain)
         error = expand_like(c, raw) * (raw - wanted)
-        off = -expand_like((-0.5 * sde.log_snr(t)).exp(), raw) * error
+        off = expand_like(ratio, raw) * error
         bound = step_nats(
             rows, first > 0, x0, off.detach() if self.hybrid else off, self.variance, fraction,
             self._last,
