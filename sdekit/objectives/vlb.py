@@ -5,8 +5,8 @@ For a chain of N steps, with a step i drawn uniformly for each sample,
     loss = N L_{i-1}  (i >= 2)  or  N L_0  (i = 1),                                            (1)
 
 whose expectation is L_0 + sum_{i >= 2} L_{i-1}: all of the bound but L_T, which has no parameter
-(`sdekit.likelihood.chain.prior_kl`). In nats, summed over the elements of a sample. A variance
-that is learned is trained by the hybrid loss
+(`VLB.prior`). In nats, summed over the elements of a sample. A variance that is learned is trained
+by the hybrid loss
 
     loss = mean_i (eps_hat - eps)_i^2 + weight N L_{i-1} / D,                                   (2)
 
@@ -38,7 +38,7 @@ from sdekit._catalogue import register
 from sdekit._check import choice, flag, floating, number, same_device
 from sdekit._times import Time, as_time, expand_like
 from sdekit.errors import ConfigError, ShapeError, TimeError
-from sdekit.likelihood.chain import CHAIN_VARIANCES, Rows, chain_rows, step_nats
+from sdekit.likelihood.chain import CHAIN_VARIANCES, Rows, chain_rows, prior_kl, step_nats
 from sdekit.likelihood.decoder import Decoder
 from sdekit.likelihood.seen import aim, called, columns, fraction_of, linear
 from sdekit.model import Predictor
@@ -115,10 +115,14 @@ class VLB(Objective):
             self._only_fixed(sde)
             return _DIFFUSION.prepare(model, x0, generator)
         self._last.check(x0)
-        options: Any = dict(generator=generator, dtype=torch.float64, device=generator.device)
+        options: Any = dict(dtype=torch.float64, device=generator.device)
         n = len(chain_rows(sde).t)
-        i = (torch.rand(len(x0), **options) * n).to(torch.int64).clamp_max(n - 1)
-        noise = torch.randn(x0.shape, **options)
+        i = (
+            (torch.rand(len(x0), generator=generator, **options) * n)
+            .to(torch.int64)
+            .clamp_max(n - 1)
+        )
+        noise = torch.randn(x0.shape, generator=generator, **options)
         return self._terms(model, x0, i, noise.to(x0.dtype))
 
     def loss_at(self, model: Predictor, x0: Tensor, t: Time, noise: Tensor, **cond: Any) -> Tensor:
@@ -167,6 +171,15 @@ class VLB(Objective):
         with torch.no_grad():
             terms = self._terms(model, x0, i, noise.to(x0.dtype))
         return self.losses(model, *terms, **cond)
+
+    def prior(self, model: Predictor, x0: Tensor) -> Tensor:
+        """L_T in nats [(batch,)], float64: what the expected loss lacks of the whole bound.
+
+        Args:
+            model: the model; only its process is used.
+            x0: clean samples [(batch, *dims)].
+        """
+        return prior_kl(linear(model), clean_samples(x0))
 
     def _terms(self, model: Predictor, x0: Tensor, i: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         """x_t, t [(batch,)], what raw should be, x_0, and the rows' columns [(batch, 8)]."""

@@ -11,6 +11,7 @@ from sdekit.verify.mutants import (
     adaptive,
     audit,
     balance,
+    bound,
     chain,
     kernels,
     model,
@@ -42,6 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
+    *bound.ROWS,
     *training.ROWS,
     *audit.ROWS,
 )
