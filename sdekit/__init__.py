@@ -27,8 +27,8 @@ _HOME = {
         ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "inpaint", "iterate", "sample"],
         "sdekit.sampling",
     ),
-    "DSM": "sdekit.objectives",
-    **dict.fromkeys(["bits_per_dim", "decode", "encode", "log_prob"], "sdekit.likelihood"),
+    **dict.fromkeys(["DSM", "VLB"], "sdekit.objectives"),
+    **dict.fromkeys(["bits_per_dim", "decode", "elbo", "encode", "log_prob"], "sdekit.likelihood"),
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
 }
 
@@ -36,9 +36,9 @@ __all__ = ["__version__", *sorted(_HOME)]  # literal names, sorted once
 
 if TYPE_CHECKING:
     from sdekit._catalogue import catalogue, make, register
-    from sdekit.likelihood import bits_per_dim, decode, encode, log_prob
+    from sdekit.likelihood import bits_per_dim, decode, elbo, encode, log_prob
     from sdekit.model import ExactScore, ScoreModel
-    from sdekit.objectives import DSM
+    from sdekit.objectives import DSM, VLB
     from sdekit.sampling import (
         DDIM,
         Ancestral,

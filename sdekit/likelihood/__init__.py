@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     **dict.fromkeys(["Quantization", "bits_per_dim", "dequantize"], "sdekit.likelihood.bits"),
     "Budget": "sdekit.likelihood.budget",
+    **dict.fromkeys(["ELBO", "RateDistortion", "elbo"], "sdekit.likelihood.bound"),
+    "Decoder": "sdekit.likelihood.decoder",
     **dict.fromkeys(["LogProb", "log_prob"], "sdekit.likelihood.density"),
     **dict.fromkeys(["decode", "encode", "slerp"], "sdekit.likelihood.latents"),
 }
@@ -20,7 +22,9 @@ __all__ = [*sorted(_HOME)]  # literal names, sorted once
 
 if TYPE_CHECKING:
     from sdekit.likelihood.bits import Quantization, bits_per_dim, dequantize
+    from sdekit.likelihood.bound import ELBO, RateDistortion, elbo
     from sdekit.likelihood.budget import Budget
+    from sdekit.likelihood.decoder import Decoder
     from sdekit.likelihood.density import LogProb, log_prob
     from sdekit.likelihood.latents import decode, encode, slerp
 

@@ -31,6 +31,7 @@ class MLP(nn.Module):
         frequencies: the number of Fourier features of the time.
         bandwidth: the standard deviation of their frequencies.
         seed: of the initial weights and the frequencies; the global generator is not used.
+        outputs: the number of outputs; None: dim. `2 * dim` for a model with learned variances.
 
     Raises:
         ConfigError, DtypeError: a size that is no int >= 1, or bandwidth <= 0.
@@ -49,6 +50,7 @@ class MLP(nn.Module):
         frequencies: int = 16,
         bandwidth: float = 1.0,
         seed: int = 0,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.dim = integer("dim", dim, ge=1)
@@ -56,28 +58,32 @@ class MLP(nn.Module):
             dim=self.dim, width=width, depth=depth, frequencies=frequencies, bandwidth=bandwidth,
             seed=seed,
         )  # fmt: skip
+        if outputs is not None:  # where it is not given, the config is as in older checkpoints
+            self.config["outputs"] = integer("outputs", outputs, ge=1)
         number("bandwidth", bandwidth, gt=0)
         for name in ("width", "depth", "frequencies"):
             integer(name, self.config[name], ge=1)
         generator = torch.Generator().manual_seed(integer("seed", seed))
         self.w: Tensor
         self.register_buffer("w", bandwidth * torch.randn(frequencies, generator=generator))
-        widths = self._widths(dim, width, depth, frequencies)
+        widths = self._widths(dim, width, depth, frequencies, outputs)
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
             layers += [_linear(fan_in, fan_out, generator), nn.SiLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The output [(batch, dim)] for x [(batch, dim)] and time [(batch,)]."""
+        """The output [(batch, outputs)] for x [(batch, dim)] and time [(batch,)]."""
         time = time[:, None]
         angle = (2 * math.pi) * time * self.w
         return self.layers(torch.cat([x, time, angle.cos(), angle.sin()], dim=1))
 
     @staticmethod
-    def _widths(dim: int, width: int, depth: int, frequencies: int) -> list[int]:
+    def _widths(
+        dim: int, width: int, depth: int, frequencies: int, outputs: int | None
+    ) -> list[int]:
         """Of the layers' inputs, and of the output."""
-        return [dim + 1 + 2 * frequencies, *[width] * depth, dim]
+        return [dim + 1 + 2 * frequencies, *[width] * depth, dim if outputs is None else outputs]
 
     @classmethod
     def shapes(cls, stored: int, **config: Any) -> dict[str, tuple[int, ...]]:
@@ -88,11 +94,13 @@ class MLP(nn.Module):
         """
         given = inspect.signature(cls).bind(**config)
         given.apply_defaults()
-        dim, width, depth, count = (
-            given.arguments[name] for name in ("dim", "width", "depth", "frequencies")
+        dim, width, depth, count, outputs = (
+            given.arguments[name] for name in ("dim", "width", "depth", "frequencies", "outputs")
         )
         shapes: dict[str, tuple[int, ...]] = {"w": (count,)}
-        widths = cls._widths(dim, width, min(integer("depth", depth, ge=1), stored), count)
+        widths = cls._widths(
+            dim, width, min(integer("depth", depth, ge=1), stored), count, outputs
+        )
         for k, (fan_in, fan_out) in enumerate(pairwise(widths)):
             shapes[f"layers.{2 * k}.weight"] = (fan_out, fan_in)
             shapes[f"layers.{2 * k}.bias"] = (fan_out,)

@@ -34,6 +34,8 @@ class Prediction:
         raw: the model's raw output [(batch, *dims)].
         t: the time of the call [float, (), (batch,) or (batch, 1, ..., 1)].
         origin: the process, and what `raw` predicts.
+        fraction: where a model also learns the variance of its reverse step, the place of the
+            step's log-variance between its two ends, in [-1, 1] [(batch, *dims)]; else None.
 
     Example:
         >>> import torch
@@ -44,15 +46,21 @@ class Prediction:
         True
     """
 
-    __slots__ = ("_origin", "raw", "t", "x")
+    __slots__ = ("_origin", "fraction", "raw", "t", "x")
 
     def __init__(
-        self, x: Tensor, raw: Tensor, t: Time, origin: tuple[LinearSDE, Parametrization]
+        self,
+        x: Tensor,
+        raw: Tensor,
+        t: Time,
+        origin: tuple[LinearSDE, Parametrization],
+        fraction: Tensor | None = None,
     ) -> None:
         self.x = x
         self.raw = raw
         self.t = t
         self._origin = origin
+        self.fraction = fraction
 
     def mix(self, weights: Sequence[float]) -> Tensor:
         """weights[0] x + weights[1] raw [(batch, *dims)]: a new tensor, two operations."""

@@ -9,6 +9,10 @@ The network is any module `network(x, time, **cond) -> tensor like x` with `time
     sigma     sigma / alpha, the noise level in units of the data
     c_noise   log(sigma / alpha) / 4                                     arXiv:2206.00364, table 1
     log_snr   log(alpha^2 / sigma^2)                                     arXiv:2107.00630
+
+A network may learn the variances of a chain's reverse steps too: it then returns twice the
+channels, the prediction and, in [-1, 1], where the step's log-variance lies between that of the
+posterior (-1) and log beta (1); arXiv:2102.09672, eq. 15.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from sdekit.model.parametrization import Parametrization
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["TIME_INPUTS", "ScoreModel"]
+__all__ = ["TIME_INPUTS", "VARIANCES", "ScoreModel"]
 
 _LARGE = 2**14  # samples of a batch for which memory counts more than a microsecond a call
 
@@ -42,6 +46,30 @@ TIME_INPUTS: Mapping[str, TimeInput] = {
     "c_noise": lambda sde, t: -0.125 * sde.log_snr(t),
     "log_snr": lambda sde, t: sde.log_snr(t),
 }
+
+
+VARIANCES = ("learned_range",)  # of reverse steps that a network may learn
+
+
+def _doubled(shape: torch.Size) -> torch.Size:
+    """The shape with twice the entries along dimension 1."""
+    if len(shape) < 2:
+        raise ShapeError(f"a learned variance needs samples (batch, n, ...), got {tuple(shape)}")
+    return torch.Size([shape[0], 2 * shape[1], *shape[2:]])
+
+
+def _first_half(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The prediction of a network that returns the fraction after it."""
+
+    def half(x: Tensor, told: Tensor, **cond: Any) -> Tensor:
+        both, wanted = network(x, told, **cond), _doubled(x.shape)
+        if not isinstance(both, Tensor):
+            return both  # who counts the calls refuses it
+        if both.shape != wanted:
+            raise ShapeError(f"the network must return {tuple(wanted)}, got {tuple(both.shape)}")
+        return both[:, : x.shape[1]]
+
+    return half
 
 
 def _function(time_input: str | TimeInput) -> TimeInput:
@@ -79,6 +107,8 @@ class ScoreModel(nn.Module):
         time_input: a name of the table above, or a callable (sde, t) -> tensor of the shape of t.
         moments: the mean and covariance of the data, for `sample(..., prior="matched")`. The
             attribute may be set later, and `Trainer.fit` sets it where it is None.
+        variance: None, or "learned_range": the network returns twice the entries along dimension
+            1, first the prediction, then the `fraction` of its `Prediction`.
 
     Raises:
         ConfigError: an unknown name, or `index` on a process without indices.
@@ -103,6 +133,7 @@ class ScoreModel(nn.Module):
         parametrization: str | Parametrization = "eps",
         time_input: str | TimeInput = "t",
         moments: Moments | None = None,
+        variance: str | None = None,
     ) -> None:
         super().__init__()
         if not callable(network):
@@ -122,6 +153,7 @@ class ScoreModel(nn.Module):
         )
         self.time_input = time_input
         self.moments = moments
+        self.variance = None if variance is None else choice("variance", variance, VARIANCES)
 
     def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""
@@ -137,15 +169,24 @@ class ScoreModel(nn.Module):
         raw = self._network_call(x, self._told(times, x.shape[0]), self._scale(times), cond)
         if not isinstance(raw, Tensor):
             raise ModelError(f"the network must return a tensor, got {type(raw).__name__}")
-        if raw.shape != x.shape:
-            raise ShapeError(f"the network must return {tuple(x.shape)}, got {tuple(raw.shape)}")
+        wanted = x.shape if self.variance is None else _doubled(x.shape)
+        if raw.shape != wanted:
+            raise ShapeError(f"the network must return {tuple(wanted)}, got {tuple(raw.shape)}")
         if not raw.dtype.is_floating_point:
             raise ModelError(f"the network must return a real floating tensor, got {raw.dtype}")
-        return Prediction(x, raw.to(x.dtype), t, (self.sde, self.parametrization))
+        raw, fraction = raw.to(x.dtype), None
+        if self.variance is not None:
+            raw, fraction = raw.chunk(2, dim=1)
+        return Prediction(x, raw, t, (self.sde, self.parametrization), fraction)
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
-        """The network as a function of (x, float) with its time inputs and scales made once."""
+        """The network as a function of (x, float) with its time inputs and scales made once.
+
+        It returns the prediction alone, also where the network learns variances.
+        """
         network, dtype = self.network, self._dtype()
+        if self.variance is not None:
+            network = _first_half(network)
         told = dtype or torch.get_default_dtype()
         inputs = _inputs(self.time_input, self.sde, tuple(times), x.shape[0], told, x.device)
         if self._scale(torch.tensor(self.sde.t_max, dtype=torch.float64)) is None:

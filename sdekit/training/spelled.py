@@ -47,6 +47,7 @@ def spelled(model: ScoreModel, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "parametrization": repr(model.parametrization),
         "time_input": model.time_input if isinstance(model.time_input, str) else _UNSPELLED,
         "network": here,
+        **({} if model.variance is None else {"variance": model.variance}),
     }
 
 
@@ -77,9 +78,9 @@ def structure(
     if model is not None:
         mine = spelled(model, {})
         wrong = [
-            f"{name}: {config.get(name)} stored, {mine[name]} given"
-            for name in ("sde", "parametrization", "time_input")
-            if config.get(name) != mine[name]
+            f"{name}: {config.get(name)} stored, {mine.get(name)} given"
+            for name in ("sde", "parametrization", "time_input", "variance")
+            if config.get(name) != mine.get(name)
         ]
         if not wrong and table and _stored_sde(config, table) != model.sde:
             wrong = ["sde: another table of betas"]
@@ -106,6 +107,7 @@ def structure(
             sde,
             parametrization=parametrization,
             time_input=config["time_input"],
+            variance=config.get("variance"),
         )
     except Exception as error:  # an unknown name, a bad field, an SDE without spelling
         raise CheckpointError(
