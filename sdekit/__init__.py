@@ -27,7 +27,7 @@ _HOME = {
         ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "inpaint", "iterate", "sample"],
         "sdekit.sampling",
     ),
-    "DSM": "sdekit.objectives",
+    **dict.fromkeys(["DSM", "ImplicitScoreMatching", "SlicedScoreMatching"], "sdekit.objectives"),
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
 }
 
@@ -36,7 +36,7 @@ __all__ = ["__version__", *sorted(_HOME)]  # literal names, sorted once
 if TYPE_CHECKING:
     from sdekit._catalogue import catalogue, make, register
     from sdekit.model import ExactScore, ScoreModel
-    from sdekit.objectives import DSM
+    from sdekit.objectives import DSM, ImplicitScoreMatching, SlicedScoreMatching
     from sdekit.sampling import (
         DDIM,
         Ancestral,

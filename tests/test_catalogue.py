@@ -39,6 +39,7 @@ BASES = {
     "grid": "Grid",
     "objective": "Objective",
     "weighting": "Weighting",
+    "time": "TimeLaw",
 }
 
 # public and concrete, and not to be had by name

@@ -13,16 +13,22 @@ from sdekit.model.parametrization import Eps
 from sdekit.model.prediction import Prediction
 from sdekit.sde import DDPM, VESDE, VPSDE, CosineSDE, SubVPSDE
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
+from sdekit.verify.laws import LAWS
 from sdekit.verify.probes import draws
 from sdekit.verify.published import MEANINGS, WEIGHTS, Point
 from sdekit.verify.statistics import normal, uniform
-from sdekit.verify.strategies import f64, times
+from sdekit.verify.strategies import f64
 
 _SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
 _VINCENT = "Vincent, Neural Computation 23 (2011), eq. 11"
 _cases = st.fixed_dictionaries(
     {"sde": st.sampled_from(_SDES), "t": st.floats(0.3, 0.9), "seed": st.integers(0, 10**6)}
 )
+
+
+def _believed(c_noise: Tensor) -> Tensor:
+    """A log of the error for learned weights, of log(sigma / alpha) / 4."""
+    return 0.4 * torch.sin(3 * c_noise)
 
 
 class _Given:
@@ -33,6 +39,7 @@ class _Given:
         self.eps = eps
         self.parametrization = kind or Eps()
         self.asked: list[tuple[Tensor, Tensor]] = []
+        self.uncertainty = _believed
 
     def __call__(self, x: Tensor, t: Any, **cond: Any) -> Prediction:
         times = torch.as_tensor(t, dtype=torch.float64).reshape(-1, *[1] * (x.ndim - 1))
@@ -103,6 +110,7 @@ def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     "the loss of a sample is w(t) times the mean (or sum) of (eps_hat - eps)^2",
     "arXiv:2006.11239, eq. 14; arXiv:2011.13456, eq. 7",
     cases=lambda objective: _cases,
+    of=("denoising",),
     needs=("loss_at", "weighting", "reduction"),
 )
 def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
@@ -114,16 +122,76 @@ def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
     x0, noise = draws(2, (3, 4), case["seed"])
     model = _Given(sde, lambda x, t: 0.6 * x - 0.2)
     x = sde.alpha(t)[:, None] * x0 + sde.sigma(t)[:, None] * noise
-    squares = (0.6 * x - 0.2 - noise).square()
-    whole = squares.mean(1) if objective.reduction == "mean" else squares.sum(1)
+    weighting = objective.weighting
+    errors = WEIGHTS[name][0](weighting, sde, t)[:, None] * (0.6 * x - 0.2 - noise).square()
+    if "learned" in weighting.kinds:  # arXiv:2312.02696, eq. 21
+        u = _believed(0.25 * torch.log(sde.sigma(t) / sde.alpha(t)))[:, None]
+        errors = errors / u.exp() + u
     return agree(
         "the loss",
         objective.loss_at(model, x0, t, noise),
         "w (eps_hat - eps)^2",
-        WEIGHTS[name][0](sde, t) * whole,
+        errors.mean(1) if objective.reduction == "mean" else errors.sum(1),
         tol=1e-9,
         at={"t": t},
     )
+
+
+@claim(
+    "objective",
+    "the loss of a sample is w sigma^2 (|s|^2 + 2 div s), summed or over the number of elements",
+    "Hyvarinen, JMLR 6 (2005), theorem 1",
+    cases=lambda objective: _cases,
+    of=("implicit",),
+    needs=("loss_at", "weighting", "reduction"),
+)
+def implicit_loss_is_the_published_one(objective: Any, case: Any) -> Finding:
+    """For s = A tanh(x), whose divergence is the trace of A times 1 - tanh^2."""
+    weighting = objective.weighting
+    name: str = getattr(weighting, "catalogue_name", "")
+    if name not in WEIGHTS:
+        raise Skip(f"no weight is on file for {name}")
+    sde, t = case["sde"], f64([case["t"] * case["sde"].t_max] * 3)
+    (x0, noise), matrix = draws(2, (3, 4), case["seed"]), draws(1, (4, 4), case["seed"])[0]
+    model = _Given(sde, lambda x, t: -sde.sigma(t) * (torch.tanh(x) @ matrix.T))
+    x = sde.alpha(t)[:, None] * x0 + sde.sigma(t)[:, None] * noise
+    score = torch.tanh(x) @ matrix.T
+    divergence = (matrix.diagonal() * (1 - torch.tanh(x).square())).sum(1)
+    whole = sde.var(t) * (score.square().sum(1) + 2 * divergence)
+    whole = WEIGHTS[name][0](weighting, sde, t) * whole
+    return agree(
+        "the loss",
+        objective.loss_at(model, x0, t, noise),
+        "w sigma^2 (|s|^2 + 2 div s)",
+        whole / 4 if objective.reduction == "mean" else whole,
+        tol=1e-9,
+        scale=whole.abs().max(),
+        at={"t": t},
+    )
+
+
+@claim(
+    "objective",
+    "averaged over its slices the loss is the implicit one",
+    "arXiv:1905.07088, eqs. 7 and 8",
+    of=("slices",),
+    needs=("loss_at", "prepare", "losses"),
+)
+def slices_average_to_the_trace(objective: Any) -> Finding:
+    """Over all 2^4 sign slices in the place of those that were drawn."""
+    sde, x0 = _SDES[0], draws(1, (3, 4))[0]
+    matrix = draws(1, (4, 4), 1)[0]
+    model = _Given(sde, lambda x, t: torch.tanh(x) @ matrix)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        *terms, drawn = objective.prepare(model, x0, generator)
+    signs = torch.cartesian_prod(*[f64([-1.0, 1.0])] * 4).expand(3, 16, 4)
+    seen = objective.losses(model, *terms, signs)
+    # the coordinate directions, of length sqrt(4): the trace itself
+    whole = objective.losses(model, *terms, (2 * torch.eye(4).double()).expand(3, 4, 4))
+    if drawn.shape != (3, objective.slices, 4):
+        return no_more_than(float("inf"), 0.0, f"slices of shape {tuple(drawn.shape)}")
+    return agree("the average", seen, "the trace", whole, tol=1e-12, scale=whole.abs().max())
 
 
 @claim(
@@ -253,11 +321,12 @@ def _asked(objective: Any, n: int, seed: int) -> tuple[Any, Tensor, Tensor]:
     statistical=True,
 )
 def times_are_drawn_from_their_law(objective: Any, n: int, generator: torch.Generator) -> float:
-    """Uniform on (t_min, t_max]."""
-    if objective.time != "uniform":
-        raise Skip(f"no law is on file for time={objective.time!r}")
+    """By the distribution function of the law's paper, on VP."""
+    law = objective.time
+    if getattr(law, "catalogue_name", "") not in LAWS:
+        raise Skip(f"no law is on file for time={law!r}")
     sde, _, t = _asked(objective, n, int(torch.randint(2**62, (1,), generator=generator)))
-    return uniform((t - sde.t_min) / (sde.t_max - sde.t_min))
+    return uniform(LAWS[law.catalogue_name][0](law, objective.weighting, sde, t))
 
 
 @claim(
@@ -295,46 +364,3 @@ def seed_decides_the_loss(objective: Any, seed: int) -> Finding:
     if torch.equal(one, other):
         return no_more_than(1.0, 0.0, "the generator that is passed does not matter")
     return no_more_than(float((one - same).abs().max()), 0.0, "one generator, two losses")
-
-
-_weighted = st.sampled_from(_SDES).flatmap(
-    lambda sde: st.fixed_dictionaries({"sde": st.just(sde), "t": times(sde, 4, least=1e-4)})
-)
-
-
-@claim(
-    "weighting",
-    "the weight of the squared error of the noise is the published one",
-    "the paper of each name",
-    needs=("catalogue_name",),
-    cases=lambda weighting: _weighted,
-)
-def published_weight(weighting: Any, case: Any) -> Finding:
-    """By name."""
-    if weighting.catalogue_name not in WEIGHTS:
-        raise Skip(f"no weight is on file for {weighting.catalogue_name}")
-    formula, source = WEIGHTS[weighting.catalogue_name]
-    sde, t = case["sde"], case["t"]
-    return agree(
-        "the weight",
-        weighting.weight(sde, t),
-        f"that of {source}",
-        formula(sde, t),
-        tol=1e-9,
-        at={"t": t},
-    )
-
-
-@claim(
-    "weighting",
-    "a weight is finite and positive",
-    "arXiv:2101.09258, section 3",
-    cases=lambda weighting: _weighted,
-)
-def weight_is_positive(weighting: Any, case: Any) -> Finding:
-    """At all times."""
-    w = weighting.weight(case["sde"], case["t"])
-    bad = ~(torch.isfinite(w) & (w >= 0))
-    k = int(bad.to(torch.int64).argmax())
-    says = f"w = {float(w[k]):.6g} at t = {float(case['t'][k]):.6g} on {case['sde']!r}"
-    return no_more_than(float(bad.sum()), 0.0, says)

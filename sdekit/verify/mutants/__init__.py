@@ -23,6 +23,7 @@ from sdekit.verify.mutants import (
     sde,
     solvers,
     training,
+    weighting,
 )
 from sdekit.verify.mutants._make import Mutant, altered
 
@@ -42,6 +43,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *scheduler.ROWS,
     *plumbing.ROWS,
     *objective.ROWS,
+    *weighting.ROWS,
     *training.ROWS,
     *audit.ROWS,
 )
