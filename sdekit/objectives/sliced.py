@@ -32,7 +32,7 @@ __all__ = ["SlicedScoreMatching"]
 @register("objective", "sliced", paper="arXiv:1905.07088, eqs. 7 and 8")
 @dataclass(frozen=True, kw_only=True)
 class SlicedScoreMatching(ImplicitScoreMatching):
-    """Sliced score matching, eqs. (1) and (2).
+    """Sliced score matching: the trace along random directions, eqs. (1) to (2).
 
     `loss_at` is the expectation over the slices, which is the implicit loss: it takes the
     coordinate directions, whose mean is exact.
