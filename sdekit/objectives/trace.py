@@ -54,6 +54,8 @@ def along_slices(
 
     with torch.inference_mode(False), torch.enable_grad():
         point = repeated(x).detach().clone().requires_grad_()
+        if slices.is_inference():  # autograd cannot keep it
+            slices = slices.clone()
         times = repeated(t)
         times.checked_until = getattr(t, "checked_until", None)
         given = {name: repeated(value) for name, value in cond.items()}
