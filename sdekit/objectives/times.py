@@ -27,6 +27,7 @@ arXiv:2101.09258, section 5, for (6).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -156,9 +157,10 @@ class LogNormal(TimeLaw):
         """Eq. (3) by the quantile of the normal law between its two ends [shape of u]."""
         ends = torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)
         low, high = (-0.5 * sde.log_snr(ends) - self.mean) / self.std
-        # in the tail that has the digits: ndtr(9) is 1, ndtr(-9) is not 0
+        # in the tail that has the digits: Phi(9) is 1, Phi(-9) is not 0 (though ndtr says so)
         flip = bool(low + high > 0)
-        first, last = torch.special.ndtr(torch.stack([-high, -low] if flip else [low, high]))
+        between = torch.stack([-high, -low] if flip else [low, high])
+        first, last = 0.5 * torch.erfc(between * -math.sqrt(0.5))
         part = first + (last - first) * ((1 - u) if flip else u)
         z = torch.special.ndtri(part)
         z = (-z if flip else z).clamp(float(low), float(high))
