@@ -237,7 +237,7 @@ class EDMWeighting(Weighting):
         >>> import torch
         >>> from sdekit import VESDE
         >>> sde = VESDE(sigma_min=0.1, sigma_max=10.0)  # sigma = 1 in the middle
-        >>> float(EDMWeighting().weight(sde, torch.tensor(0.5, dtype=torch.float64)))
+        >>> round(float(EDMWeighting().weight(sde, torch.tensor(0.5, dtype=torch.float64))), 6)
         5.0
     """
 

@@ -6,7 +6,8 @@ import importlib
 ROOMS = (
     "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
     "sampler_balance", "sampler_adaptive", "sampler_runs", "sampler_times", "parametrization",
-    "target", "objective", "weighting", "tools", "model",
+    "target", "objective", "implicit", "weighting", "tools",
+    "model",
 )  # fmt: skip
 
 for _room in ROOMS:

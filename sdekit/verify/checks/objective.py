@@ -19,10 +19,12 @@ from sdekit.verify.published import MEANINGS, WEIGHTS, Point
 from sdekit.verify.statistics import normal, uniform
 from sdekit.verify.strategies import f64
 
-_SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
+__all__ = ["CASES", "SDES", "Given"]
+
+SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
 _VINCENT = "Vincent, Neural Computation 23 (2011), eq. 11"
-_cases = st.fixed_dictionaries(
-    {"sde": st.sampled_from(_SDES), "t": st.floats(0.3, 0.9), "seed": st.integers(0, 10**6)}
+CASES = st.fixed_dictionaries(
+    {"sde": st.sampled_from(SDES), "t": st.floats(0.3, 0.9), "seed": st.integers(0, 10**6)}
 )
 
 
@@ -31,7 +33,7 @@ def _believed(c_noise: Tensor) -> Tensor:
     return 0.4 * torch.sin(3 * c_noise)
 
 
-class _Given:
+class Given:
     """A predictor that says eps_hat(x, t), in any parametrisation; it notes what it is asked."""
 
     def __init__(self, sde: Any, eps: Any, kind: Any = None) -> None:
@@ -42,6 +44,7 @@ class _Given:
         self.uncertainty = _believed
 
     def __call__(self, x: Tensor, t: Any, **cond: Any) -> Prediction:
+        """The prediction that says this eps_hat."""
         times = torch.as_tensor(t, dtype=torch.float64).reshape(-1, *[1] * (x.ndim - 1))
         self.asked.append((x, times.reshape(-1)))
         eps = self.eps(x, times)
@@ -63,7 +66,7 @@ def _two_points(sde: Any) -> Any:
     return eps
 
 
-def _averaged(objective: Any, model: _Given, t: float) -> Tensor:
+def _averaged(objective: Any, model: Given, t: float) -> Tensor:
     """The loss averaged over both points and the noise: the trapezoid rule is exact here."""
     z = torch.linspace(-9, 9, 481, dtype=torch.float64)
     weight = torch.exp(-0.5 * z**2)
@@ -81,19 +84,19 @@ def _averaged(objective: Any, model: _Given, t: float) -> Tensor:
     needs=("loss_at",),
     cost="fast",
     share=0.5,
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     """In a scale and a shift of the prediction, for data of two points."""
     sde, t = case["sde"], case["t"] * case["sde"].t_max
     best = _two_points(sde)
     off = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    model = _Given(sde, lambda x, t: (1 + off[0]) * best(x, t) + off[1])
+    model = Given(sde, lambda x, t: (1 + off[0]) * best(x, t) + off[1])
     with torch.enable_grad():
         loss = _averaged(objective, model, t)
         slope = torch.autograd.grad(loss, off)[0]
     second = (
-        2 * _averaged(objective, _Given(sde, lambda x, t: torch.ones_like(x) + 0 * x), t).detach()
+        2 * _averaged(objective, Given(sde, lambda x, t: torch.ones_like(x) + 0 * x), t).detach()
     )
     loss = loss.detach()
     size = float(loss.abs() + second.abs())
@@ -109,7 +112,7 @@ def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     "objective",
     "the loss of a sample is w(t) times the mean (or sum) of (eps_hat - eps)^2",
     "arXiv:2006.11239, eq. 14; arXiv:2011.13456, eq. 7",
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
     of=("denoising",),
     needs=("loss_at", "weighting", "reduction"),
 )
@@ -120,7 +123,7 @@ def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
         raise Skip(f"no weight is on file for {name}")
     sde, t = case["sde"], f64([case["t"] * case["sde"].t_max] * 3)
     x0, noise = draws(2, (3, 4), case["seed"])
-    model = _Given(sde, lambda x, t: 0.6 * x - 0.2)
+    model = Given(sde, lambda x, t: 0.6 * x - 0.2)
     x = sde.alpha(t)[:, None] * x0 + sde.sigma(t)[:, None] * noise
     weighting = objective.weighting
     errors = WEIGHTS[name][0](weighting, sde, t)[:, None] * (0.6 * x - 0.2 - noise).square()
@@ -139,67 +142,10 @@ def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
 
 @claim(
     "objective",
-    "the loss of a sample is w sigma^2 (|s|^2 + 2 div s), summed or over the number of elements",
-    "Hyvarinen, JMLR 6 (2005), theorem 1",
-    cases=lambda objective: _cases,
-    of=("implicit",),
-    needs=("loss_at", "weighting", "reduction"),
-)
-def implicit_loss_is_the_published_one(objective: Any, case: Any) -> Finding:
-    """For s = A tanh(x), whose divergence is the trace of A times 1 - tanh^2."""
-    weighting = objective.weighting
-    name: str = getattr(weighting, "catalogue_name", "")
-    if name not in WEIGHTS:
-        raise Skip(f"no weight is on file for {name}")
-    sde, t = case["sde"], f64([case["t"] * case["sde"].t_max] * 3)
-    (x0, noise), matrix = draws(2, (3, 4), case["seed"]), draws(1, (4, 4), case["seed"])[0]
-    model = _Given(sde, lambda x, t: -sde.sigma(t) * (torch.tanh(x) @ matrix.T))
-    x = sde.alpha(t)[:, None] * x0 + sde.sigma(t)[:, None] * noise
-    score = torch.tanh(x) @ matrix.T
-    divergence = (matrix.diagonal() * (1 - torch.tanh(x).square())).sum(1)
-    whole = sde.var(t) * (score.square().sum(1) + 2 * divergence)
-    whole = WEIGHTS[name][0](weighting, sde, t) * whole
-    return agree(
-        "the loss",
-        objective.loss_at(model, x0, t, noise),
-        "w sigma^2 (|s|^2 + 2 div s)",
-        whole / 4 if objective.reduction == "mean" else whole,
-        tol=1e-9,
-        scale=whole.abs().max(),
-        at={"t": t},
-    )
-
-
-@claim(
-    "objective",
-    "averaged over its slices the loss is the implicit one",
-    "arXiv:1905.07088, eqs. 7 and 8",
-    of=("slices",),
-    needs=("loss_at", "prepare", "losses"),
-)
-def slices_average_to_the_trace(objective: Any) -> Finding:
-    """Over all 2^4 sign slices in the place of those that were drawn."""
-    sde, x0 = _SDES[0], draws(1, (3, 4))[0]
-    matrix = draws(1, (4, 4), 1)[0]
-    model = _Given(sde, lambda x, t: torch.tanh(x) @ matrix)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        *terms, drawn = objective.prepare(model, x0, generator)
-    signs = torch.cartesian_prod(*[f64([-1.0, 1.0])] * 4).expand(3, 16, 4)
-    seen = objective.losses(model, *terms, signs)
-    # the coordinate directions, of length sqrt(4): the trace itself
-    whole = objective.losses(model, *terms, (2 * torch.eye(4).double()).expand(3, 4, 4))
-    if drawn.shape != (3, objective.slices, 4):
-        return no_more_than(float("inf"), 0.0, f"slices of shape {tuple(drawn.shape)}")
-    return agree("the average", seen, "the trace", whole, tol=1e-12, scale=whole.abs().max())
-
-
-@claim(
-    "objective",
     "the loss does not depend on how the prediction is parametrised",
     "arXiv:2202.00512, section 4",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     """One eps_hat, said as every kind of the catalogue."""
@@ -209,9 +155,9 @@ def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     def eps(x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(x) / (1 + t)
 
-    plain = objective.loss_at(_Given(sde, eps), x0, t, noise)
+    plain = objective.loss_at(Given(sde, eps), x0, t, noise)
     for entry in catalogue("parametrization").values():
-        seen = objective.loss_at(_Given(sde, eps, entry.make()), x0, t, noise)
+        seen = objective.loss_at(Given(sde, eps, entry.make()), x0, t, noise)
         found = agree(
             f"the loss by {entry.name}",
             seen,
@@ -231,13 +177,13 @@ def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     "the loss of a sample is its own, whatever its batch",
     "conventions of sdekit, 9",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def rows_are_independent(objective: Any, case: Any) -> Finding:
     """In a batch of four and of one."""
     sde, t = case["sde"], f64([0.3, 0.5, 0.7, 0.9]) * case["sde"].t_max
     x0, noise = draws(2, (4, 2), case["seed"])
-    model = _Given(sde, lambda x, t: torch.tanh(x))
+    model = Given(sde, lambda x, t: torch.tanh(x))
     whole = objective.loss_at(model, x0, t, noise)
     alone = torch.cat(
         [objective.loss_at(model, x0[k : k + 1], t[k : k + 1], noise[k : k + 1]) for k in range(4)]
@@ -251,7 +197,7 @@ def rows_are_independent(objective: Any, case: Any) -> Finding:
     "flows into the data",
     "a loss's definition",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def gradient_of_the_loss(objective: Any, case: Any) -> Finding:
     """Against central differences."""
@@ -260,7 +206,7 @@ def gradient_of_the_loss(objective: Any, case: Any) -> Finding:
     x0.requires_grad_()
 
     def loss(theta: Tensor) -> Tensor:
-        model = _Given(sde, lambda x, t: theta * torch.tanh(x))
+        model = Given(sde, lambda x, t: theta * torch.tanh(x))
         return objective.loss_at(model, x0, t, noise).sum()
 
     theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -293,9 +239,9 @@ def finite_to_the_end(objective: Any) -> Finding:
     x0, noise = draws(2, (3, 2))
     worst = Finding(0.0, 100.0)
     sde: Any
-    for sde in (*_SDES, DDPM.linear(20, beta_start=0.005, beta_end=0.5)):
+    for sde in (*SDES, DDPM.linear(20, beta_start=0.005, beta_end=0.5)):
         low = sde.time(1) if "ddpm" in sde.kinds else sde.t_min or 1e-3 * sde.t_max
-        model = _Given(sde, lambda x, t: 0.5 * torch.tanh(x))
+        model = Given(sde, lambda x, t: 0.5 * torch.tanh(x))
         near, far = (float(objective.loss_at(model, x0, t, noise).max()) for t in (low, 2 * low))
         ratio = near / far if near < float("inf") else float("inf")
         says = f"{near:.4g} at t = {low:.4g}, {far:.4g} at {2 * low:.4g} on {sde!r}"
@@ -305,8 +251,8 @@ def finite_to_the_end(objective: Any) -> Finding:
 
 def _asked(objective: Any, n: int, seed: int) -> tuple[Any, Tensor, Tensor]:
     """A VP process, and what a model is asked for n samples at 0: x_t and t."""
-    sde = _SDES[0]
-    model = _Given(sde, lambda x, t: torch.zeros_like(x))
+    sde = SDES[0]
+    model = Given(sde, lambda x, t: torch.zeros_like(x))
     x0 = torch.zeros(n, 1, dtype=torch.float64)
     with torch.no_grad():
         objective(model, x0, generator=torch.Generator().manual_seed(seed))
@@ -351,7 +297,7 @@ def noise_is_standard(objective: Any, n: int, generator: torch.Generator) -> flo
 )
 def seed_decides_the_loss(objective: Any, seed: int) -> Finding:
     """Bit by bit."""
-    model = _Given(_SDES[0], lambda x, t: torch.tanh(x))
+    model = Given(SDES[0], lambda x, t: torch.tanh(x))
     x0 = draws(1, (5, 2), seed)[0]
 
     def loss(of: int) -> Tensor:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from sdekit.objectives.weightings import Likelihood, MinSNR
-from sdekit.sde import DDPM, VESDE, VPSDE, CosineSDE, SubVPSDE
+from sdekit.sde import DDPM
+from sdekit.verify.checks.objective import SDES
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
 from sdekit.verify.laws import LAWS
 from sdekit.verify.published import WEIGHTS
 from sdekit.verify.statistics import uniform
 from sdekit.verify.strategies import f64, times
 
-_SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
 _CHAIN = DDPM.linear(20, beta_start=0.005, beta_end=0.5)
 _WEIGHTINGS = (Likelihood(), MinSNR(gamma=0.5))
-_weighted = st.sampled_from(_SDES).flatmap(
+_weighted = st.sampled_from(SDES).flatmap(
     lambda sde: st.fixed_dictionaries({"sde": st.just(sde), "t": times(sde, 4, least=1e-4)})
 )
 
@@ -75,7 +75,7 @@ def times_are_inside(law: Any) -> Finding:
     u = torch.cat([f64([2.0**-53]), torch.linspace(0.001, 1, 1000, dtype=torch.float64)])
     worst = Finding(0.0, 0.0)
     sde: Any
-    for sde in (*_SDES, _CHAIN):
+    for sde in (*SDES, _CHAIN):
         for weighting in _WEIGHTINGS:
             t = law.times(sde, u, weighting)
             outside = ~((t >= sde.t_min) & (t <= sde.t_max))
@@ -96,7 +96,7 @@ def published_law(law: Any, n: int, generator: torch.Generator) -> float:
     name = getattr(law, "catalogue_name", "")
     if name not in LAWS:
         raise Skip(f"no law is on file for {name}")
-    sde, weighting = _SDES[1], _WEIGHTINGS[1]
+    sde, weighting = SDES[1], _WEIGHTINGS[1]
     t = law.times(sde, law.uniforms(n, generator), weighting)
     return uniform(LAWS[name][0](law, weighting, sde, t))
 
@@ -139,7 +139,7 @@ def corrected_to_uniform_times(law: Any) -> Finding:
     """E p_uniform / p w h for a smooth h against the integral over the time, by quadrature."""
     worst = Finding(0.0, 1e-4)
     sde: Any
-    for sde in (*_SDES, _CHAIN):
+    for sde in (*SDES, _CHAIN):
         for weighting in _WEIGHTINGS:
             if sde is _CHAIN:
                 t = sde.time(torch.arange(1, sde.n + 1))
