@@ -28,6 +28,7 @@ _HOME = {
         "sdekit.sampling",
     ),
     **dict.fromkeys(["DSM", "ImplicitScoreMatching", "SlicedScoreMatching"], "sdekit.objectives"),
+    **dict.fromkeys(["bits_per_dim", "decode", "encode", "log_prob"], "sdekit.likelihood"),
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
 }
 
@@ -35,6 +36,7 @@ __all__ = ["__version__", *sorted(_HOME)]  # literal names, sorted once
 
 if TYPE_CHECKING:
     from sdekit._catalogue import catalogue, make, register
+    from sdekit.likelihood import bits_per_dim, decode, encode, log_prob
     from sdekit.model import ExactScore, ScoreModel
     from sdekit.objectives import DSM, ImplicitScoreMatching, SlicedScoreMatching
     from sdekit.sampling import (

@@ -98,6 +98,17 @@ class ExactScore:
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
         """The score as a function of (x, float), the perturbed laws made once a time."""
+        laws = self._laws(x, times, cond)
+        return lambda x, t: laws[t]._score(x)
+
+    def bind_trace(
+        self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]
+    ) -> Callable[[Tensor, float], tuple[Tensor, Tensor]]:
+        """The score and its divergence, the Laplacian of log p_t, as `bind` gives the score."""
+        laws = self._laws(x, times, cond)
+        return lambda x, t: laws[t]._curved(x)
+
+    def _laws(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> PerTime:
         if cond:
             raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
         if tuple(x.shape[1:]) != tuple(self.target.shape):
@@ -115,8 +126,4 @@ class ExactScore:
                 self._seen[float(t)] = _levels(self.sde, t)[0]
             return [self._seen[float(t)]]
 
-        def score(of: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-            return self.target.perturbed(*of)._score
-
-        scores = PerTime(made, times, score, window=WINDOW)
-        return lambda x, t: scores[t](x)
+        return PerTime(made, times, lambda of: self.target.perturbed(*of), window=WINDOW)

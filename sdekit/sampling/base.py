@@ -106,7 +106,7 @@ class CountedModel:
 
     def __call__(self, x: Tensor, t: float) -> Prediction:
         """The prediction at x [(batch, *dims)] and one time."""
-        raw = self._counted(self._call, x, t)  # type: ignore[arg-type]  # prepared by the loop
+        raw = self.ask(self._call, x, t)  # type: ignore[arg-type]  # prepared by the loop
         return Prediction(x, raw, t, self._origin)
 
     def each(self, x: Tensor, t: Tensor) -> Prediction:
@@ -122,11 +122,11 @@ class CountedModel:
             return seen[0].raw
 
         self._shape = _UNSEEN  # the batch may have any size
-        self._counted(call, x, t)
+        self.ask(call, x, t)
         self._shape = _UNSEEN  # and the next call may be at one time again
         return seen[0]
 
-    def _counted(self, call: Callable[[Tensor, Any], Tensor], x: Tensor, t: Any) -> Tensor:
+    def ask(self, call: Callable[[Tensor, Any], Tensor], x: Tensor, t: Any) -> Tensor:
         """The raw output of one call, counted and checked; t is a float or one a sample."""
         if self.nfe >= self.limit:
             raise SolverError(f"max_nfe={self.limit} calls are used up at t = {_shown(t)}")

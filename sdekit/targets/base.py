@@ -95,6 +95,23 @@ class ExactTarget(Target):
     def score(self, x: Tensor) -> Tensor:
         """grad log p [(batch, *shape)] at x [(batch, *shape)]; raises as `log_prob` does."""
 
+    def laplacian(self, x: Tensor) -> Tensor:
+        """Delta log p, the divergence of the score [(batch,)], at x [(batch, *shape)].
+
+        By Tweedie's formula for the second moment, Cov(x_0 | x) = var/alpha^2 (I + var H) with the
+        Hessian H of log p, it is what the posterior's spread says: arXiv:2310.06721, eq. 9.
+
+        Raises:
+            ShapeError: and DtypeError, NonFiniteError, ConfigError, as `log_prob` does.
+
+        Example:
+            >>> import torch
+            >>> from sdekit import Gaussian
+            >>> Gaussian([0.0, 0.0], 0.5).laplacian(torch.zeros(3, 2))  # -d / v
+            tensor([-4., -4., -4.])
+        """
+        return self._curved(samples("x", x, self.shape))[1]
+
     @abstractmethod
     def perturbed(self, alpha: float, var: float) -> ExactTarget:
         """The law of alpha x_0 + sqrt(var) eps, eq. (1).
@@ -129,6 +146,17 @@ class ExactTarget(Target):
 
     def _perturbed(self, alpha: float, var: float) -> ExactTarget:
         return self.perturbed(alpha, var)
+
+    def _curved(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The score [(batch, *shape)] and its divergence [(batch,)]; here by autograd."""
+        with torch.inference_mode(False), torch.enable_grad():
+            point = x.detach().clone().requires_grad_()
+            score = self._score(point)
+            flat, total = score.reshape(len(x), -1), x.new_zeros(len(x))
+            for i in range(flat.shape[1]):
+                (slope,) = torch.autograd.grad(flat[:, i].sum(), point, retain_graph=True)
+                total = total + slope.reshape(len(x), -1)[:, i]
+        return score.detach(), total
 
 
 class ClosedForm(ExactTarget):

@@ -170,6 +170,10 @@ class Covariances:
         """log det C_k [(k,)]."""
         return np.log(self.values).sum(axis=1) * (self.dim if self.isotropic else 1)
 
+    def trace_inverse(self) -> np.ndarray:
+        """The trace of C_k^{-1} [(k,)]."""
+        return (1 / self.values).sum(axis=1) * (self.dim if self.isotropic else 1)
+
     def matrices(self) -> np.ndarray:
         """C_k [(k, d, d)]."""
         if self.given is not None:

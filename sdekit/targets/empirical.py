@@ -2,6 +2,7 @@ r"""The law of a finite data set, and its smoothed versions: the ideal denoiser.
 
     x_0 uniform on y_1 .. y_n,     alpha x_0 + sqrt(v) eps:  p(x) = mean_i N(x; alpha y_i, v I) (1)
     r_i(x) = softmax_i(-|x - alpha y_i|^2 / 2v),   grad log p = (sum_i r_i alpha y_i - x) / v   (2)
+    Delta log p = (sum_i r_i |alpha y_i - x|^2 - |v grad log p|^2) / v^2 - d / v                (3)
 
 A network that fits denoising score matching on y perfectly has this score, and sampling with it
 gives back the data. The sums over i run through the data in pieces with a running maximum, so that
@@ -34,11 +35,12 @@ _PIECE = (
 
 
 class _Sums(NamedTuple):
-    """Over i: the largest logit, the sum of exp(logit - largest), and that of it times the gap."""
+    """Over i: the largest logit, the sums of w = exp(logit - largest), w gap and w |gap|^2."""
 
     top: Tensor
     total: Tensor
     pull: Tensor
+    squares: Tensor | None
 
 
 def _data(value: object) -> Tensor:
@@ -145,26 +147,30 @@ class Empirical(ClosedForm):
         """The points [(n, d, 1)]."""
         return self._data.flatten(1)[:, :, None].to(device, dtype)
 
-    def _sums(self, x: Tensor) -> _Sums:
+    def _sums(self, x: Tensor, squares: bool) -> _Sums:
         """The sums of eq. (2) for a part of the batch x [(d, batch)]."""
         points = self._plan(self._prepare_points, x)
         sums = None
         for piece in points.split(max(1, _PIECE // points.shape[1])):
             gap = self._alpha * piece - x  # (i, d, batch)
-            logits = tree_sum(gap * gap, 1) * (-0.5 / self._var)
+            apart = tree_sum(gap * gap, 1)
+            logits = apart * (-0.5 / self._var)
             top = logits.detach().amax(0)
             if sums is not None:
                 top = torch.maximum(top, sums.top)
             weights = (logits - top).exp()
             total, pull = tree_sum(weights, 0), tree_sum(weights[:, None] * gap, 0)
+            square = tree_sum(weights * apart, 0) if squares else None
             if sums is not None:
                 kept = (sums.top - top).exp()
                 total, pull = total + kept * sums.total, pull + kept * sums.pull
-            sums = _Sums(top, total, pull)
+                if square is not None and sums.squares is not None:
+                    square = square + kept * sums.squares
+            sums = _Sums(top, total, pull, square)
         assert sums is not None  # there is at least one point
         return sums
 
-    def _in_parts(self, x: Tensor) -> list[_Sums]:
+    def _in_parts(self, x: Tensor, squares: bool = False) -> list[_Sums]:
         if self._var == 0:
             raise ConfigError(
                 "the law of data points has no density and no score; use .perturbed(alpha, var) "
@@ -173,7 +179,7 @@ class Empirical(ClosedForm):
         d = self._data[0].numel()
         flat = x.reshape(len(x), d).t()
         piece = min(len(self._data), max(1, _PIECE // d)) * d
-        return [self._sums(part) for part in flat.split(max(1, BLOCK // piece), dim=1)]
+        return [self._sums(part, squares) for part in flat.split(max(1, BLOCK // piece), dim=1)]
 
     def _log_prob(self, x: Tensor) -> Tensor:
         if x.itemsize < 4:
@@ -187,6 +193,21 @@ class Empirical(ClosedForm):
             return self._score(x.float()).to(x.dtype)
         pulls = [part.pull / (part.total * self._var) for part in self._in_parts(x)]
         return torch.cat(pulls, 1).t().reshape(x.shape)
+
+    def _curved(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Eqs. (2) and (3)."""
+        if x.itemsize < 4:
+            score, laplacian = self._curved(x.float())
+            return score.to(x.dtype), laplacian.to(x.dtype)
+        means, spreads = [], []
+        for part in self._in_parts(x, squares=True):
+            assert part.squares is not None  # asked for
+            mean = part.pull / part.total
+            means.append(mean)
+            spreads.append(part.squares / part.total - tree_sum(mean * mean, 0))
+        d, var = self._data[0].numel(), self._var
+        score = (torch.cat(means, 1) / var).t().reshape(x.shape)
+        return score, (torch.cat(spreads).clamp_min(0) / var - d) / var
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Empirical):

@@ -201,6 +201,9 @@ class Gaussian(ClosedForm):
             return x * -plan.precision
         return (plan.mean - x) * plan.precision
 
+    def _curved(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._score(x), x.new_full((len(x),), -float(self._cov.trace_inverse()[0]))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Gaussian):
             return NotImplemented

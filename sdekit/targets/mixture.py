@@ -14,7 +14,10 @@ and for two components, g = (m_1 - m_2) / 2v, this is
 
     grad log p = tanh(1/2 log(w_1 / w_2) + y . g) g - y / v.                                    (6)
 
-Where components meet, the logits of (2) are large and nearly equal; those of (6) are small.
+Where components meet, the logits of (2) are large and nearly equal; those of (6) are small. With
+h_k = -C_k^{-1} (x - m_k) the divergence of the score is
+
+    Delta log p = sum_k r_k (|h_k - grad log p|^2 - tr C_k^{-1}).                               (7)
 
 References: Bishop, Pattern Recognition and Machine Learning, section 9.2; Song and Ermon,
 arXiv:1907.05600, section 3.2.2 (a mixture of unlike weights as the test of samplers); Song et al.,
@@ -63,11 +66,12 @@ class _Shared(NamedTuple):
 
 
 class _Density(NamedTuple):
-    """Eqs. (2) and (3): m_k [(k, d, 1)], the constants of the logits [(k, 1)], what whitens."""
+    """Eqs. (2), (3), (7): m_k [(k, d, 1)], constants of the logits, tr C_k^{-1} [(k, 1)]."""
 
     means: Tensor
     offsets: Tensor
     whitening: Whitening
+    precision: Tensor
 
 
 def _weights(value: object) -> np.ndarray:
@@ -226,6 +230,7 @@ class GaussianMixture(ClosedForm):
             torch.tensor(self._means[..., None], dtype=dtype, device=device),
             torch.tensor(offsets[:, None], dtype=dtype, device=device),
             self._covs.whitening(dtype, device),
+            torch.tensor(self._covs.trace_inverse()[:, None], dtype=dtype, device=device),
         )
 
     def _prepare_score(
@@ -275,6 +280,18 @@ class GaussianMixture(ClosedForm):
             return (tree_sum(share[:, None] * plan.slopes, 0) - y * plan.precision).t()
         logits, z = self._logits(x, plan)  # eq. (3)
         return -tree_sum(softmax(logits)[:, None] * plan.whitening.slope(z), 0).t()
+
+    def _curved(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. (3), and eq. (7) in a form without cancellation."""
+        if x.itemsize < 4:
+            score, laplacian = self._curved(x.float())
+            return score.to(x.dtype), laplacian.to(x.dtype)
+        plan = self._plan(self._prepare_density, x)
+        logits, z = self._logits(x, plan)
+        share, slopes = softmax(logits), plan.whitening.slope(z)
+        slope = tree_sum(share[:, None] * slopes, 0)
+        apart = tree_sum((slopes - slope).square(), 1) - plan.precision
+        return -slope.t(), tree_sum(share * apart, 0)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GaussianMixture):
