@@ -27,7 +27,9 @@ _HOME = {
         ["Ancestral", "DDIM", "EulerMaruyama", "Sampler", "inpaint", "iterate", "sample"],
         "sdekit.sampling",
     ),
-    **dict.fromkeys(["DSM", "VLB"], "sdekit.objectives"),
+    **dict.fromkeys(
+        ["DSM", "VLB", "ImplicitScoreMatching", "SlicedScoreMatching"], "sdekit.objectives"
+    ),
     **dict.fromkeys(["bits_per_dim", "decode", "elbo", "encode", "log_prob"], "sdekit.likelihood"),
     **dict.fromkeys(["Trainer", "load_checkpoint", "save_checkpoint"], "sdekit.training"),
 }
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from sdekit._catalogue import catalogue, make, register
     from sdekit.likelihood import bits_per_dim, decode, elbo, encode, log_prob
     from sdekit.model import ExactScore, ScoreModel
-    from sdekit.objectives import DSM, VLB
+    from sdekit.objectives import DSM, VLB, ImplicitScoreMatching, SlicedScoreMatching
     from sdekit.sampling import (
         DDIM,
         Ancestral,

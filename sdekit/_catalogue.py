@@ -38,6 +38,7 @@ KINDS: Mapping[str, str] = {
     "grid": "sdekit.sampling",
     "objective": "sdekit.objectives",
     "weighting": "sdekit.objectives",
+    "time": "sdekit.objectives",
     "metric": "sdekit.metrics",
 }
 _PLUGINS = "sdekit.plugins"

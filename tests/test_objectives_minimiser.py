@@ -42,7 +42,7 @@ def test_denoising_exceeds_explicit_score_matching_by_a_constant(sde, weighting)
     x0, noise = torch.cartesian_prod(math.sqrt(c) * z, z)[:, :, None].unbind(1)
     p2 = torch.cartesian_prod(p, p).prod(1)
     for slope, offset in ((0.0, 0.0), (1.0, 0.2), (-0.4, 1.0)):
-        model = ScoreModel(lambda x, time, a=slope, b=offset: a * x + b, sde)
+        model = ScoreModel(lambda x, time, a=slope, b=offset: a * x + b, sde, uncertainty=True)
         denoising = (p2 * objective.loss_at(model, x0, float(t), noise)).sum()
         x = total.sqrt() * z
         true_eps = v.sqrt() * x / total

@@ -43,7 +43,7 @@ def batch(sde, *shape, seed=0):
 @objectives
 def test_prepared_rows_are_the_same_loss(objective):
     """What a trainer does: prepare many batches at once and cut rows."""
-    model, x0 = ScoreModel(elementwise, VPSDE()), batch(VPSDE(), 12, 3)[0]
+    model, x0 = ScoreModel(elementwise, VPSDE(), uncertainty=True), batch(VPSDE(), 12, 3)[0]
     terms = objective.prepare(model, x0, torch.Generator().manual_seed(1))
     parts = [objective.losses(model, *(term[i : i + 4] for term in terms)) for i in (0, 4, 8)]
     called = objective(model, x0, generator=torch.Generator().manual_seed(1))
@@ -66,7 +66,7 @@ def test_times_of_every_allowed_shape(t):
 def test_finite_at_the_ends(sde, parametrization, objective):
     """At t_min, where the first node of a chain stands in for the data itself, and at t_max."""
     x0, _, noise = batch(sde, 4, 2)
-    model = ScoreModel(elementwise, sde, parametrization=parametrization)
+    model = ScoreModel(elementwise, sde, parametrization=parametrization, uncertainty=True)
     for t in (sde.t_min, sde.t_max):
         at = float(sde.to_model_time(torch.tensor(t, dtype=torch.float64)))
         assert bool(objective.loss_at(model, x0, at, noise).isfinite().all()), t

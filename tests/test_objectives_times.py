@@ -9,7 +9,7 @@ import torch
 from support import assert_close, proportion_test
 
 from sdekit import DSM, ScoreModel, catalogue
-from sdekit.objectives import TIMES
+from sdekit.objectives import Simple, Uniform
 from sdekit.objectives.times import draw_times
 from sdekit.sde import DDPM, VPSDE
 
@@ -21,7 +21,7 @@ def test_each_node_is_one_nth_of_the_draws(n):
     chain = DDPM([0.01] * n)
     i = torch.arange(1, n + 1, dtype=torch.float64)
     for inside in (1e-6, 0.5, 1 - 1e-6):  # of the interval ((i - 1)/n, i/n]
-        t = chain.to_model_time(TIMES["uniform"](chain, (i - 1 + inside) / n))
+        t = chain.to_model_time(Uniform().times(chain, (i - 1 + inside) / n, Simple()))
         assert torch.equal(chain.index(t), i.to(torch.int64))
 
 
@@ -29,7 +29,7 @@ def test_a_chain_that_ends_above_its_first_node():
     """Nodes 3 .. 10 of a chain sampled down to node 2: a model is called at those."""
     chain = DDPM([0.01] * 10, t_min=0.2)
     u = (torch.arange(80, dtype=torch.float64) + 0.5) / 80
-    nodes = chain.index(chain.to_model_time(TIMES["uniform"](chain, u)))
+    nodes = chain.index(chain.to_model_time(Uniform().times(chain, u, Simple())))
     assert torch.bincount(nodes, minlength=11).tolist() == [0, 0, 0] + [10] * 8
 
 
@@ -37,7 +37,7 @@ def test_a_chain_that_ends_above_its_first_node():
 def test_the_ends(sde):
     """u -> 0 is t_min (or the first node above it) and u = 1 is t_max, never beyond."""
     u = torch.tensor([2.0**-53, 1.0], dtype=torch.float64)
-    t = sde.to_model_time(TIMES["uniform"](sde, u))
+    t = sde.to_model_time(Uniform().times(sde, u, Simple()))
     assert sde.t_min <= t[0] < sde.t_min + 1.001 / getattr(sde, "n", 1e9)
     assert t[1] == sde.t_max
     assert bool(torch.isfinite(sde.log_snr(t)).all())
@@ -45,7 +45,7 @@ def test_the_ends(sde):
 
 def test_the_nodes_are_uniform(generator, alpha_budget):
     chain, n = DDPM.linear(4), 100_000
-    nodes = chain.index(draw_times("uniform", chain, n, generator))
+    nodes = chain.index(draw_times(Uniform(), chain, n, generator, Simple()))
     level = alpha_budget.spend("nodes of a chain", parts=4) / 4
     for node in (1, 2, 3, 4):
         hits = proportion_test(int((nodes == node).sum()), n, p=0.25, alpha=level)

@@ -62,7 +62,7 @@ def test_no_false_alarm_under_other_seeds(thing, seed):
 def test_every_example_that_can_be_checked_is():
     """Kinds without checks are named here, with the reason in the issue that adds them."""
     kinds = {subject.kind for subject in everything()}
-    for kind in ("sde", "parametrization", "sampler", "grid", "objective", "weighting"):
+    for kind in ("sde", "parametrization", "sampler", "grid", "objective", "weighting", "time"):
         assert kind in kinds
         asked = sum(subject.kind == kind for subject in everything())
         assert asked == sum(len(entry.examples()) for entry in catalogue(kind).values())

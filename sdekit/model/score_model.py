@@ -31,6 +31,7 @@ from sdekit.errors import ConfigError, DtypeError, ModelError, ShapeError
 from sdekit.model.moments import Moments
 from sdekit.model.parametrization import Parametrization
 from sdekit.model.prediction import WINDOW, PerTime, Prediction, RawCall
+from sdekit.model.uncertainty import Uncertainty
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["TIME_INPUTS", "VARIANCES", "ScoreModel"]
@@ -109,10 +110,13 @@ class ScoreModel(nn.Module):
             attribute may be set later, and `Trainer.fit` sets it where it is None.
         variance: None, or "learned_range": the network returns twice the entries along dimension
             1, first the prediction, then the `fraction` of its `Prediction`.
+        uncertainty: True for an `Uncertainty`, or a module of one's own (batch,) -> (batch,): u of
+            the learned weighting `uncertainty`, a function of log(sigma / alpha) / 4.
 
     Raises:
         ConfigError: an unknown name, or `index` on a process without indices.
-        DtypeError: the network is not callable, sde is no LinearSDE, or moments no Moments.
+        DtypeError: the network is not callable, sde is no LinearSDE, moments no Moments, or
+            uncertainty neither a bool nor a module.
 
     Reference: arXiv:2011.13456, section 3.3; arXiv:2206.00364, section 5.
 
@@ -134,6 +138,7 @@ class ScoreModel(nn.Module):
         time_input: str | TimeInput = "t",
         moments: Moments | None = None,
         variance: str | None = None,
+        uncertainty: bool | nn.Module = False,
     ) -> None:
         super().__init__()
         if not callable(network):
@@ -146,6 +151,10 @@ class ScoreModel(nn.Module):
             raise ConfigError(f"time_input='index' needs a chain with indices, got sde={sde!r}")
         if not isinstance(moments, Moments | None):
             raise DtypeError(f"moments must be a Moments or None, got {shown(moments)}")
+        if not isinstance(uncertainty, bool | nn.Module):
+            raise DtypeError(
+                f"uncertainty must be True, False or a module, got {shown(uncertainty)}"
+            )
         self.network = network
         self.sde = sde
         self.parametrization: Parametrization = make_one(
@@ -154,6 +163,11 @@ class ScoreModel(nn.Module):
         self.time_input = time_input
         self.moments = moments
         self.variance = None if variance is None else choice("variance", variance, VARIANCES)
+        self.uncertainty: nn.Module | None = (
+            (Uncertainty() if uncertainty else None)
+            if isinstance(uncertainty, bool)
+            else uncertainty
+        )
 
     def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """One call of the network at x [(batch, *dims)] and t [float or one a sample]."""
@@ -205,7 +219,9 @@ class ScoreModel(nn.Module):
 
     def _dtype(self) -> torch.dtype | None:
         """The dtype that the network computes in; None where it has no floating parameter."""
-        return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), None)
+        network = self.network
+        held = network.parameters() if isinstance(network, nn.Module) else ()
+        return next((p.dtype for p in held if p.dtype.is_floating_point), None)
 
     def _told(self, t: Tensor, batch: int) -> Tensor:
         """The network's time input [(batch,)]."""

@@ -1,9 +1,54 @@
-"""Training losses: denoising score matching, its weightings and its laws of the time."""
+"""Training losses: score matching of three kinds, its weightings and its laws of the time."""
 
 from sdekit.objectives.base import Objective
 from sdekit.objectives.dsm import DSM
-from sdekit.objectives.times import TIMES
+from sdekit.objectives.fisher import Divergence, FisherDivergence
+from sdekit.objectives.implicit import ImplicitScoreMatching
+from sdekit.objectives.sliced import SlicedScoreMatching
+from sdekit.objectives.times import (
+    Importance,
+    LogitNormal,
+    LogNormal,
+    LogSNR,
+    Stratified,
+    TimeLaw,
+    Uniform,
+)
 from sdekit.objectives.vlb import VLB
-from sdekit.objectives.weightings import Likelihood, Sigma2, Simple, Weighting
+from sdekit.objectives.weightings import (
+    P2,
+    EDMWeighting,
+    Likelihood,
+    MinSNR,
+    Sigma2,
+    Simple,
+    SoftMinSNR,
+    UncertaintyWeighting,
+    Weighting,
+)
 
-__all__ = ["DSM", "TIMES", "VLB", "Likelihood", "Objective", "Sigma2", "Simple", "Weighting"]
+__all__ = [
+    "DSM",
+    "P2",
+    "VLB",
+    "Divergence",
+    "EDMWeighting",
+    "FisherDivergence",
+    "ImplicitScoreMatching",
+    "Importance",
+    "Likelihood",
+    "LogNormal",
+    "LogSNR",
+    "LogitNormal",
+    "MinSNR",
+    "Objective",
+    "Sigma2",
+    "Simple",
+    "SlicedScoreMatching",
+    "SoftMinSNR",
+    "Stratified",
+    "TimeLaw",
+    "UncertaintyWeighting",
+    "Uniform",
+    "Weighting",
+]

@@ -51,6 +51,15 @@ class Objective(Checked, ABC):
             Tensors of one row a sample [(batch, ...)].
         """
 
+    def prepare_batches(
+        self, model: Predictor, x0: Tensor, generator: torch.Generator, batch_size: int
+    ) -> tuple[Tensor, ...]:
+        """As `prepare`, for rows that a trainer will cut into batches of this size.
+
+        An objective whose rows depend on those of their batch draws them batch by batch here.
+        """
+        return self.prepare(model, x0, generator)
+
     @abstractmethod
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
         """The loss of each sample [(batch,)] from rows of what `prepare` returned, eq. (2)."""

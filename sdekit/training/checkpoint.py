@@ -39,8 +39,8 @@ class Checkpoint:
     Args:
         path: the file.
         step: the number of training steps behind it.
-        config: how the parts are spelled: sde, parametrization, time_input, network, objective,
-            data, and what the trainer was told.
+        config: how the parts are spelled: sde, parametrization, time_input, uncertainty, network,
+            objective, data, and what the trainer was told.
         weights: the model's state dict as trained.
         ema_weights: its moving average, where one was kept.
         state: what a resumed run needs: optimizer, generators, trainer.

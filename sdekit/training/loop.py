@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from sdekit._catalogue import make_one
 from sdekit.errors import CheckpointError, ConfigError, ModelError, NonFiniteError, SdekitError
 from sdekit.model import Moments, ScoreModel
-from sdekit.objectives.base import clean_samples
+from sdekit.objectives.base import Objective, clean_samples
 from sdekit.training import files
 from sdekit.training.average import Average
 from sdekit.training.checkpoint import Checkpoint, save_checkpoint
@@ -148,9 +149,9 @@ class Run:
             x0 = clean_samples(self.batches.rows(index).to(self._device, self._dtype))
             generator = keyed(self.trainer.seed, "noise", index, self._device)
             with torch.no_grad():
-                terms = self.objective.prepare(self.model, x0, generator)
+                size = self.batches.batch_size
+                terms = self.objective.prepare_batches(self.model, x0, generator, size)
             self._begin_block(index)
-            size = self.batches.batch_size
             for k in range(self.step - index * block, min(block, self.steps - index * block)):
                 yield [term[k * size : (k + 1) * size] for term in terms]
 
@@ -360,4 +361,7 @@ class Saving:
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: config.get(key) for key in ("objective", "data")}
+    objective = config.get("objective")
+    with contextlib.suppress(SdekitError):  # as it is spelled today, where it was spelled before
+        objective = repr(make_one("objective", objective, Objective))
+    return {"objective": objective, "data": config.get("data")}

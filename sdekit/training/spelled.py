@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdekit._catalogue import catalogue, make_one
 from sdekit.errors import CheckpointError, SdekitError
 from sdekit.model import TIME_INPUTS, Parametrization, ScoreModel
+from sdekit.model.uncertainty import Uncertainty
 from sdekit.sde import DDPM, LinearSDE
 
 __all__ = ["all_finite", "check_fit", "spelled", "structure"]
@@ -46,9 +47,17 @@ def spelled(model: ScoreModel, tensors: dict[str, Tensor]) -> dict[str, Any]:
         "sde": spelled,
         "parametrization": repr(model.parametrization),
         "time_input": model.time_input if isinstance(model.time_input, str) else _UNSPELLED,
+        "uncertainty": _believed(model.uncertainty),
         "network": here,
         **({} if model.variance is None else {"variance": model.variance}),
     }
+
+
+def _believed(module: nn.Module | None) -> Any:
+    """The fields of sdekit's own module, that another has no spelling, or None for none."""
+    if module is None:
+        return None
+    return dict(module.config) if type(module) is Uncertainty else _UNSPELLED
 
 
 def _spells(sde: LinearSDE) -> bool:
@@ -79,7 +88,7 @@ def structure(
         mine = spelled(model, {})
         wrong = [
             f"{name}: {config.get(name)} stored, {mine.get(name)} given"
-            for name in ("sde", "parametrization", "time_input", "variance")
+            for name in ("sde", "parametrization", "time_input", "variance", "uncertainty")
             if config.get(name) != mine.get(name)
         ]
         if not wrong and table and _stored_sde(config, table) != model.sde:
@@ -87,13 +96,17 @@ def structure(
         if wrong:
             raise CheckpointError(f"{path}: {'; '.join(wrong)}", kind="incompatible")
         return copy.deepcopy(model)
-    if network is None and (wanted := _declared(config, len(weights))) is not None:
-        check_fit(path, "weights", weights, wanted)  # before anything of that size is made
+    own = {name: value for name, value in weights.items() if name.startswith("network.")}
+    if network is None and (wanted := _declared(config, len(own))) is not None:
+        check_fit(path, "weights", own, wanted)  # before anything of that size is made
     try:
         sde = _stored_sde(config, table)
         parametrization = make_one("parametrization", config["parametrization"], Parametrization)
         if config["time_input"] not in TIME_INPUTS:
             raise CheckpointError(f"time_input={config['time_input']!r}", kind="incompatible")
+        believed = config.get("uncertainty")  # files of before have none
+        if isinstance(believed, str):
+            raise CheckpointError(f"its uncertainty {believed}", kind="incompatible")
         stored = config["network"]
         if network is None and stored["name"] is None:
             raise CheckpointError(
@@ -108,6 +121,7 @@ def structure(
             parametrization=parametrization,
             time_input=config["time_input"],
             variance=config.get("variance"),
+            uncertainty=False if believed is None else Uncertainty(**believed),
         )
     except Exception as error:  # an unknown name, a bad field, an SDE without spelling
         raise CheckpointError(

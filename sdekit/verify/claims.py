@@ -67,7 +67,7 @@ class Check:
     Attributes:
         name: unique, lower-case.
         kind: of the subjects: sde, parametrization, predictor, target, sampler, grid, noise,
-            objective, weighting, likelihood, average or model.
+            objective, weighting, time, likelihood, average or model.
         claim: one sentence with its equation.
         source: where the claim comes from: arXiv id and equation, or a textbook.
         of: kinds or attributes without which the check is not one of the subject's at all.

@@ -12,7 +12,7 @@ from sdekit._catalogue import catalogue, make
 from sdekit._check import choice, integer, nearest, shown
 from sdekit.errors import ConfigError, DtypeError, SdekitError
 from sdekit.model import Parametrization
-from sdekit.objectives import Weighting
+from sdekit.objectives import TimeLaw, Weighting
 from sdekit.objectives.base import Objective
 from sdekit.sampling import Sampler
 from sdekit.sampling.grid import Grid
@@ -75,6 +75,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], Any]], ...] = (
     ("target", _is(Target), lambda thing: thing),
     ("objective", _is(Objective), lambda thing: thing),
     ("weighting", _is(Weighting), lambda thing: thing),
+    ("time", _is(TimeLaw), lambda thing: thing),
     ("grid", _is(Grid), lambda thing: thing),
     ("noise", _has("at", "seed", "first"), lambda thing: thing),
     ("average", lambda thing: inspect.isclass(thing) and issubclass(thing, Average), lambda t: t),
@@ -191,7 +192,8 @@ def check(
 
     Args:
         thing: an SDE, sampler, parametrisation, exact predictor, target, objective, weighting,
-            grid or noise source, of sdekit's classes or a stranger's (`sdekit.verify.strangers`).
+            law of times, grid or noise source, of sdekit's classes or a stranger's
+            (`sdekit.verify.strangers`).
         expected_failures: names of checks that are known to fail, and why: they turn red when
             they pass.
         max_examples: cases a check; costly checks take a share of them.
@@ -365,7 +367,9 @@ def everything() -> list[Subject]:
     from sdekit.targets import ExactTarget
 
     found = []
-    for kind in ("sde", "target", "parametrization", "sampler", "grid", "objective", "weighting"):
+    for kind in (
+        "sde", "target", "parametrization", "sampler", "grid", "objective", "weighting", "time",
+    ):  # fmt: skip
         things = [thing for entry in catalogue(kind).values() for thing in entry.examples()]
         if kind == "target":
             things = [thing for thing in things if isinstance(thing, ExactTarget)]

@@ -214,7 +214,8 @@ def _conditional_score(point: Point) -> Tensor:
     """grad_x log N(x; alpha x_0, sigma^2), by autograd."""
     x = (point.alpha * point.x0 + point.sigma * point.eps).requires_grad_()
     density = -0.5 * ((x - point.alpha * point.x0) / point.sigma) ** 2
-    return torch.autograd.grad(density.sum(), x)[0]
+    # its own slope is asked for by losses that look at the divergence
+    return torch.autograd.grad(density.sum(), x, create_graph=torch.is_grad_enabled())[0]
 
 
 def _edm(point: Point, of: Any) -> Tensor:
@@ -250,11 +251,40 @@ SPACINGS: Mapping[str, tuple[Callable[[Any, Any, Tensor], Tensor], str]] = {
     ),
 }  # fmt: skip
 
-# name -> (the weight of the squared error of the noise, source)
-WEIGHTS: Mapping[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
-    "simple": (lambda sde, t: torch.ones_like(t), "arXiv:2006.11239, eq. 14"),
-    "sigma2": (lambda sde, t: torch.ones_like(t), "arXiv:2011.13456, section 3.3"),
+
+def _snr(sde: Any, t: Tensor) -> Tensor:
+    return sde.alpha(t).square() / sde.sigma(t).square()
+
+
+def _soft(w: Any, sde: Any, t: Tensor) -> Tensor:
+    """1 / (s^2 + 1/gamma) on x_0, which is eps error over the root of the SNR."""
+    level = sde.sigma(t) / sde.alpha(t)
+    return level.square() / (level.square() + 1 / w.gamma)
+
+
+def _karras(w: Any, sde: Any, t: Tensor) -> Tensor:
+    """(s^2 + d^2) / (s d)^2 on x_0."""
+    level = sde.sigma(t) / sde.alpha(t)
+    return (level**2 + w.sigma_data**2) / (level * w.sigma_data) ** 2 / _snr(sde, t)
+
+
+# name -> (the weight of the squared error of the noise by (weighting, process, times), source)
+WEIGHTS: Mapping[str, tuple[Callable[[Any, Any, Tensor], Tensor], str]] = {
+    "simple": (lambda w, sde, t: torch.ones_like(t), "arXiv:2006.11239, eq. 14"),
+    "sigma2": (lambda w, sde, t: torch.ones_like(t), "arXiv:2011.13456, section 3.3"),
     "likelihood": (
-        lambda sde, t: sde.diffusion(t).square() / sde.sigma(t).square(), "arXiv:2101.09258, eq. 7"
+        lambda w, sde, t: sde.diffusion(t).square() / sde.sigma(t).square(),
+        "arXiv:2101.09258, eq. 7",
     ),
-}  # fmt: skip
+    "min_snr": (
+        lambda w, sde, t: torch.minimum(_snr(sde, t), w.gamma + 0 * t) / _snr(sde, t),
+        "arXiv:2303.09556",
+    ),
+    "soft_min_snr": (_soft, "arXiv:2401.11605"),
+    "p2": (lambda w, sde, t: (w.k + _snr(sde, t)) ** -w.gamma, "arXiv:2204.00227"),
+    "edm": (_karras, "arXiv:2206.00364, table 1"),
+    "uncertainty": (
+        lambda w, sde, t: WEIGHTS[w.base.catalogue_name][0](w.base, sde, t),
+        "arXiv:2312.02696, eq. 21",
+    ),
+}

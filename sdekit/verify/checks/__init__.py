@@ -6,7 +6,7 @@ import importlib
 ROOMS = (
     "marginals", "schedules", "kernels", "prior", "reverse", "chain", "sampler_law",
     "sampler_balance", "sampler_adaptive", "sampler_runs", "sampler_times", "parametrization",
-    "target", "objective", "bound", "likelihood", "tools", "model",
+    "target", "objective", "bound", "implicit", "weighting", "likelihood", "tools", "model",
 )  # fmt: skip
 
 for _room in ROOMS:

@@ -13,19 +13,27 @@ from sdekit.model.parametrization import Eps
 from sdekit.model.prediction import Prediction
 from sdekit.sde import DDPM, VESDE, VPSDE, CosineSDE, SubVPSDE
 from sdekit.verify.claims import Finding, Skip, agree, claim, no_more_than
+from sdekit.verify.laws import LAWS
 from sdekit.verify.probes import draws
 from sdekit.verify.published import MEANINGS, WEIGHTS, Point
 from sdekit.verify.statistics import normal, uniform
-from sdekit.verify.strategies import f64, times
+from sdekit.verify.strategies import f64
 
-_SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
+__all__ = ["CASES", "SDES", "Given"]
+
+SDES = (VPSDE(), SubVPSDE(), VESDE(), CosineSDE())
 _VINCENT = "Vincent, Neural Computation 23 (2011), eq. 11"
-_cases = st.fixed_dictionaries(
-    {"sde": st.sampled_from(_SDES), "t": st.floats(0.3, 0.9), "seed": st.integers(0, 10**6)}
+CASES = st.fixed_dictionaries(
+    {"sde": st.sampled_from(SDES), "t": st.floats(0.3, 0.9), "seed": st.integers(0, 10**6)}
 )
 
 
-class _Given:
+def _believed(c_noise: Tensor) -> Tensor:
+    """A log of the error for learned weights, of log(sigma / alpha) / 4."""
+    return 0.4 * torch.sin(3 * c_noise)
+
+
+class Given:
     """A predictor that says eps_hat(x, t), in any parametrisation; it notes what it is asked."""
 
     def __init__(self, sde: Any, eps: Any, kind: Any = None) -> None:
@@ -33,8 +41,10 @@ class _Given:
         self.eps = eps
         self.parametrization = kind or Eps()
         self.asked: list[tuple[Tensor, Tensor]] = []
+        self.uncertainty = _believed
 
     def __call__(self, x: Tensor, t: Any, **cond: Any) -> Prediction:
+        """The prediction that says this eps_hat."""
         times = torch.as_tensor(t, dtype=torch.float64).reshape(-1, *[1] * (x.ndim - 1))
         self.asked.append((x, times.reshape(-1)))
         eps = self.eps(x, times)
@@ -56,7 +66,7 @@ def _two_points(sde: Any) -> Any:
     return eps
 
 
-def _averaged(objective: Any, model: _Given, t: float) -> Tensor:
+def _averaged(objective: Any, model: Given, t: float) -> Tensor:
     """The loss averaged over both points and the noise: the trapezoid rule is exact here."""
     z = torch.linspace(-9, 9, 481, dtype=torch.float64)
     weight = torch.exp(-0.5 * z**2)
@@ -74,19 +84,19 @@ def _averaged(objective: Any, model: _Given, t: float) -> Tensor:
     needs=("loss_at",),
     cost="fast",
     share=0.5,
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     """In a scale and a shift of the prediction, for data of two points."""
     sde, t = case["sde"], case["t"] * case["sde"].t_max
     best = _two_points(sde)
     off = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    model = _Given(sde, lambda x, t: (1 + off[0]) * best(x, t) + off[1])
+    model = Given(sde, lambda x, t: (1 + off[0]) * best(x, t) + off[1])
     with torch.enable_grad():
         loss = _averaged(objective, model, t)
         slope = torch.autograd.grad(loss, off)[0]
     second = (
-        2 * _averaged(objective, _Given(sde, lambda x, t: torch.ones_like(x) + 0 * x), t).detach()
+        2 * _averaged(objective, Given(sde, lambda x, t: torch.ones_like(x) + 0 * x), t).detach()
     )
     loss = loss.detach()
     size = float(loss.abs() + second.abs())
@@ -102,7 +112,8 @@ def loss_is_least_at_the_score(objective: Any, case: Any) -> Finding:
     "objective",
     "the loss of a sample is w(t) times the mean (or sum) of (eps_hat - eps)^2",
     "arXiv:2006.11239, eq. 14; arXiv:2011.13456, eq. 7",
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
+    of=("denoising",),
     needs=("loss_at", "weighting", "reduction"),
 )
 def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
@@ -112,15 +123,18 @@ def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
         raise Skip(f"no weight is on file for {name}")
     sde, t = case["sde"], f64([case["t"] * case["sde"].t_max] * 3)
     x0, noise = draws(2, (3, 4), case["seed"])
-    model = _Given(sde, lambda x, t: 0.6 * x - 0.2)
+    model = Given(sde, lambda x, t: 0.6 * x - 0.2)
     x = sde.alpha(t)[:, None] * x0 + sde.sigma(t)[:, None] * noise
-    squares = (0.6 * x - 0.2 - noise).square()
-    whole = squares.mean(1) if objective.reduction == "mean" else squares.sum(1)
+    weighting = objective.weighting
+    errors = WEIGHTS[name][0](weighting, sde, t)[:, None] * (0.6 * x - 0.2 - noise).square()
+    if "learned" in weighting.kinds:  # arXiv:2312.02696, eq. 21
+        u = _believed(0.25 * torch.log(sde.sigma(t) / sde.alpha(t)))[:, None]
+        errors = errors / u.exp() + u
     return agree(
         "the loss",
         objective.loss_at(model, x0, t, noise),
         "w (eps_hat - eps)^2",
-        WEIGHTS[name][0](sde, t) * whole,
+        errors.mean(1) if objective.reduction == "mean" else errors.sum(1),
         tol=1e-9,
         at={"t": t},
     )
@@ -131,7 +145,7 @@ def loss_is_the_published_one(objective: Any, case: Any) -> Finding:
     "the loss does not depend on how the prediction is parametrised",
     "arXiv:2202.00512, section 4",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     """One eps_hat, said as every kind of the catalogue."""
@@ -141,9 +155,9 @@ def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     def eps(x: Tensor, t: Tensor) -> Tensor:
         return torch.tanh(x) / (1 + t)
 
-    plain = objective.loss_at(_Given(sde, eps), x0, t, noise)
+    plain = objective.loss_at(Given(sde, eps), x0, t, noise)
     for entry in catalogue("parametrization").values():
-        seen = objective.loss_at(_Given(sde, eps, entry.make()), x0, t, noise)
+        seen = objective.loss_at(Given(sde, eps, entry.make()), x0, t, noise)
         found = agree(
             f"the loss by {entry.name}",
             seen,
@@ -163,13 +177,13 @@ def same_loss_for_every_parametrization(objective: Any, case: Any) -> Finding:
     "the loss of a sample is its own, whatever its batch",
     "conventions of sdekit, 9",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def rows_are_independent(objective: Any, case: Any) -> Finding:
     """In a batch of four and of one."""
     sde, t = case["sde"], f64([0.3, 0.5, 0.7, 0.9]) * case["sde"].t_max
     x0, noise = draws(2, (4, 2), case["seed"])
-    model = _Given(sde, lambda x, t: torch.tanh(x))
+    model = Given(sde, lambda x, t: torch.tanh(x))
     whole = objective.loss_at(model, x0, t, noise)
     alone = torch.cat(
         [objective.loss_at(model, x0[k : k + 1], t[k : k + 1], noise[k : k + 1]) for k in range(4)]
@@ -183,7 +197,7 @@ def rows_are_independent(objective: Any, case: Any) -> Finding:
     "flows into the data",
     "a loss's definition",
     needs=("loss_at",),
-    cases=lambda objective: _cases,
+    cases=lambda objective: CASES,
 )
 def gradient_of_the_loss(objective: Any, case: Any) -> Finding:
     """Against central differences."""
@@ -192,7 +206,7 @@ def gradient_of_the_loss(objective: Any, case: Any) -> Finding:
     x0.requires_grad_()
 
     def loss(theta: Tensor) -> Tensor:
-        model = _Given(sde, lambda x, t: theta * torch.tanh(x))
+        model = Given(sde, lambda x, t: theta * torch.tanh(x))
         return objective.loss_at(model, x0, t, noise).sum()
 
     theta = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -225,9 +239,9 @@ def finite_to_the_end(objective: Any) -> Finding:
     x0, noise = draws(2, (3, 2))
     worst = Finding(0.0, 100.0)
     sde: Any
-    for sde in (*_SDES, DDPM.linear(20, beta_start=0.005, beta_end=0.5)):
+    for sde in (*SDES, DDPM.linear(20, beta_start=0.005, beta_end=0.5)):
         low = sde.time(1) if "ddpm" in sde.kinds else sde.t_min or 1e-3 * sde.t_max
-        model = _Given(sde, lambda x, t: 0.5 * torch.tanh(x))
+        model = Given(sde, lambda x, t: 0.5 * torch.tanh(x))
         near, far = (float(objective.loss_at(model, x0, t, noise).max()) for t in (low, 2 * low))
         ratio = near / far if near < float("inf") else float("inf")
         says = f"{near:.4g} at t = {low:.4g}, {far:.4g} at {2 * low:.4g} on {sde!r}"
@@ -237,8 +251,8 @@ def finite_to_the_end(objective: Any) -> Finding:
 
 def _asked(objective: Any, n: int, seed: int) -> tuple[Any, Tensor, Tensor]:
     """A VP process, and what a model is asked for n samples at 0: x_t and t."""
-    sde = _SDES[0]
-    model = _Given(sde, lambda x, t: torch.zeros_like(x))
+    sde = SDES[0]
+    model = Given(sde, lambda x, t: torch.zeros_like(x))
     x0 = torch.zeros(n, 1, dtype=torch.float64)
     with torch.no_grad():
         objective(model, x0, generator=torch.Generator().manual_seed(seed))
@@ -253,11 +267,12 @@ def _asked(objective: Any, n: int, seed: int) -> tuple[Any, Tensor, Tensor]:
     statistical=True,
 )
 def times_are_drawn_from_their_law(objective: Any, n: int, generator: torch.Generator) -> float:
-    """Uniform on (t_min, t_max]."""
-    if objective.time != "uniform":
-        raise Skip(f"no law is on file for time={objective.time!r}")
+    """By the distribution function of the law's paper, on VP."""
+    law = objective.time
+    if getattr(law, "catalogue_name", "") not in LAWS:
+        raise Skip(f"no law is on file for time={law!r}")
     sde, _, t = _asked(objective, n, int(torch.randint(2**62, (1,), generator=generator)))
-    return uniform((t - sde.t_min) / (sde.t_max - sde.t_min))
+    return uniform(LAWS[law.catalogue_name][0](law, objective.weighting, sde, t))
 
 
 @claim(
@@ -282,7 +297,7 @@ def noise_is_standard(objective: Any, n: int, generator: torch.Generator) -> flo
 )
 def seed_decides_the_loss(objective: Any, seed: int) -> Finding:
     """Bit by bit."""
-    model = _Given(_SDES[0], lambda x, t: torch.tanh(x))
+    model = Given(SDES[0], lambda x, t: torch.tanh(x))
     x0 = draws(1, (5, 2), seed)[0]
 
     def loss(of: int) -> Tensor:
@@ -295,46 +310,3 @@ def seed_decides_the_loss(objective: Any, seed: int) -> Finding:
     if torch.equal(one, other):
         return no_more_than(1.0, 0.0, "the generator that is passed does not matter")
     return no_more_than(float((one - same).abs().max()), 0.0, "one generator, two losses")
-
-
-_weighted = st.sampled_from(_SDES).flatmap(
-    lambda sde: st.fixed_dictionaries({"sde": st.just(sde), "t": times(sde, 4, least=1e-4)})
-)
-
-
-@claim(
-    "weighting",
-    "the weight of the squared error of the noise is the published one",
-    "the paper of each name",
-    needs=("catalogue_name",),
-    cases=lambda weighting: _weighted,
-)
-def published_weight(weighting: Any, case: Any) -> Finding:
-    """By name."""
-    if weighting.catalogue_name not in WEIGHTS:
-        raise Skip(f"no weight is on file for {weighting.catalogue_name}")
-    formula, source = WEIGHTS[weighting.catalogue_name]
-    sde, t = case["sde"], case["t"]
-    return agree(
-        "the weight",
-        weighting.weight(sde, t),
-        f"that of {source}",
-        formula(sde, t),
-        tol=1e-9,
-        at={"t": t},
-    )
-
-
-@claim(
-    "weighting",
-    "a weight is finite and positive",
-    "arXiv:2101.09258, section 3",
-    cases=lambda weighting: _weighted,
-)
-def weight_is_positive(weighting: Any, case: Any) -> Finding:
-    """At all times."""
-    w = weighting.weight(case["sde"], case["t"])
-    bad = ~(torch.isfinite(w) & (w >= 0))
-    k = int(bad.to(torch.int64).argmax())
-    says = f"w = {float(w[k]):.6g} at t = {float(case['t'][k]):.6g} on {case['sde']!r}"
-    return no_more_than(float(bad.sum()), 0.0, says)

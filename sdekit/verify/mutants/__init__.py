@@ -25,6 +25,7 @@ from sdekit.verify.mutants import (
     sde,
     solvers,
     training,
+    weighting,
 )
 from sdekit.verify.mutants._make import Mutant, altered
 
@@ -46,6 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *objective.ROWS,
     *bound.ROWS,
     *likelihood.ROWS,
+    *weighting.ROWS,
     *training.ROWS,
     *audit.ROWS,
 )

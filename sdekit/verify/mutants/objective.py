@@ -1,4 +1,4 @@
-"""Wrong losses, weightings, time laws, and averages of weights."""
+"""Wrong losses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from sdekit.objectives import DSM
-from sdekit.objectives.weightings import Likelihood, Simple
+from sdekit.objectives import DSM, ImplicitScoreMatching, SlicedScoreMatching
 from sdekit.verify.mutants._make import Table
 
 _TABLE = Table("objective")
@@ -19,8 +18,8 @@ _DSM, _LIKELIHOOD = DSM(), DSM(weighting="likelihood", reduction="sum")
 def _terms(change: Any) -> Any:
     """`_terms` with its list (x_t, t, wanted, factor...) changed."""
 
-    def terms(self: Any, model: Any, x0: Any, t: Any, noise: Any) -> Any:
-        found = list(DSM._terms(self, model, x0, t, noise))
+    def terms(self: Any, model: Any, x0: Any, t: Any, noise: Any, ratio: Any = None) -> Any:
+        found = list(DSM._terms(self, model, x0, t, noise, ratio))
         return tuple(change(found, self, model, x0, t, noise) or found)
 
     return terms
@@ -174,43 +173,72 @@ _add(
     prepare=lambda self, model, x0, generator: DSM.prepare(self, model, x0, torch.Generator()),
 )
 
-_WEIGHTS = Table("weighting")
-_add = _WEIGHTS.add
-
+_LEARNED = DSM(weighting="uncertainty")
 _add(
-    "likelihood_g_for_g2",
-    Likelihood(),
-    "published_weight",
-    "lambda = g, not g^2",
-    weight=lambda self, sde, t: sde.g2(t).sqrt() / sde.var(t),
+    "dsm_forgets_the_price",
+    _LEARNED,
+    "loss_is_the_published_one",
+    "the error is divided by e^u, and u is not paid",
+    losses=lambda self, model, *terms, **cond: (
+        DSM.losses(self, model, *terms, **cond) - model.uncertainty(terms[4])
+    ),
 )
 _add(
-    "likelihood_on_the_score",
-    Likelihood(),
-    "published_weight",
-    "lambda = g^2 on the error of the noise: 1/sigma^2 is missing",
-    weight=lambda self, sde, t: sde.g2(t),
-)
-_add(
-    "likelihood_one_percent",
-    Likelihood(),
-    "published_weight",
-    "1 % too large",
-    weight=lambda self, sde, t: 1.01 * Likelihood.weight(self, sde, t),
-)
-_add(
-    "simple_weighs_by_variance",
-    Simple(),
-    "published_weight",
-    "sigma^2 for 1",
-    weight=lambda self, sde, t: sde.var(t),
-)
-_add(
-    "simple_goes_negative",
-    Simple(),
-    "weight_is_positive",
-    "below 0 for large t",
-    weight=lambda self, sde, t: 1.0 - 1.2 * t,
+    "dsm_divides_by_twice_the_uncertainty",
+    _LEARNED,
+    "loss_is_the_published_one",
+    "err / e^(2u) + u: u is taken for a log standard deviation in one place",
+    losses=lambda self, model, *terms, **cond: DSM.losses(
+        self,
+        model,
+        *terms[:3],
+        terms[3] * (-0.5 * model.uncertainty(terms[4])).exp(),
+        *terms[4:],
+        **cond,
+    ),
 )
 
-ROWS = [*_TABLE.rows, *_WEIGHTS.rows]
+_ISM, _SSM = ImplicitScoreMatching(), SlicedScoreMatching()
+
+_add(
+    "implicit_half_the_trace",
+    _ISM,
+    "implicit_loss_is_the_published_one loss_is_least_at_the_score",
+    "|s|^2 + div s: the square without its half, the trace with it",
+    losses=lambda self, model, *terms, **cond: ImplicitScoreMatching.losses(
+        self, model, *terms[:3], 0.5 * terms[3], **cond
+    ),
+)
+_add(
+    "implicit_on_the_score",
+    _ISM,
+    "implicit_loss_is_the_published_one",
+    "the weight is that of the score: sigma^2 is missing",
+    losses=lambda self, model, *terms, **cond: (
+        ImplicitScoreMatching.losses(self, model, *terms, **cond) / terms[3] ** 2
+    ),
+)
+_add(
+    "sliced_short_slices",
+    _SSM,
+    "slices_average_to_the_trace",
+    "slices of length 1 without the factor d",
+    losses=lambda self, model, *terms, **cond: SlicedScoreMatching.losses(
+        self,
+        model,
+        *terms[:4],
+        *(v / v.shape[-1] ** 0.5 if v.shape[1] != v.shape[2] else v for v in terms[4:]),
+        **cond,
+    ),
+)
+_add(
+    "sliced_one_direction",
+    SlicedScoreMatching(slices=2, variance_reduced=False),
+    "slices_average_to_the_trace",
+    "the squares are those of the first slice alone",
+    _squares=lambda self, eps, slices: (
+        (eps * slices).sum(-1).square()[:, :1].expand(slices.shape[:2])
+    ),
+)
+
+ROWS = _TABLE.rows
