@@ -152,7 +152,7 @@ def _truncated(question: Question, spread: _Spread) -> tuple[Tensor, Tensor, int
     log_snr = float(sde.log_snr(first))
     twice = max(log_snr - math.log(2), sde.log_snr_range[0])  # tau twice as large
     times = torch.stack([first, sde.t_from_log_snr(torch.tensor(twice, dtype=torch.float64))])
-    near, far = flow.levels(flow.places(times))
+    near, far = flow.levels(flow.places(times), trace=True)
     (alpha, alpha_far), gap = sde.alpha(times).tolist(), -math.expm1(float(sde.log_alpha(first)))
 
     def pulled(at: float) -> Tensor:

@@ -246,7 +246,7 @@ class Change:
         """r (div s + sum 1/v) at these places and coordinates, each [(batch, columns)]."""
         return [
             self.rate(self.flow.placed(z, at), at)[1]
-            for z, at in zip(states, self.flow.levels(places), strict=True)
+            for z, at in zip(states, self.flow.levels(places, trace=True), strict=True)
         ]
 
     def rate(self, x: Tensor, at: Level) -> tuple[Tensor, Tensor]:

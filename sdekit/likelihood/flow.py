@@ -42,6 +42,7 @@ from torch import Tensor
 
 from sdekit.errors import ShapeError
 from sdekit.model import Moments, Predictor
+from sdekit.model.parametrization import Score
 from sdekit.model.prediction import RawCall, bind
 from sdekit.sampling.base import CountedModel
 
@@ -162,30 +163,38 @@ class Flow:
         log_snr = -2 * (self.unit * torch.tan(u.clamp(self.start, self.end))).log()
         return self.sde.t_from_log_snr(log_snr.clamp(low, high)).clamp(self.t_min, self.t_max)
 
-    def levels(self, places: Sequence[float]) -> list[Level]:
-        """The levels at these places u; the model is made ready for calls there."""
+    def levels(self, places: Sequence[float], *, trace: bool = False) -> list[Level]:
+        """The levels at these places u; the model is made ready for calls there.
+
+        With `trace` it is made ready for divergences too, where it knows them.
+        """
         u = torch.tensor(places, dtype=torch.float64)
         t = self._times(u)
-        times = t.tolist()
-        cond = self.counted.cond
+        t.checked_until = self.sde.t_max  # type: ignore[attr-defined]  # by `_times`
+        times, cond = t.tolist(), self.counted.cond
         self.raw = bind(self.model, self._like, times, cond)
-        if hasattr(self.model, "bind_trace"):
+        if trace and hasattr(self.model, "bind_trace"):
             self.trace = self.model.bind_trace(self._like, times, cond)
         alpha, var = self.sde.alpha(t), self.sde.var(t)
-        device = self._like.device
         v = self._variances(alpha, var)
-        centres = alpha.to(device)[:, None] * self.frame.mean
-        stds, precisions = v.sqrt(), 1 / v
-        rates = (-(self.unit * alpha).square() * torch.tan(u) / torch.cos(u).square()).tolist()
-        weights = self.counted.parametrization.weights(self.sde, t, score=1.0)
-        on_x, on_raw = (weight.tolist() for weight in weights)
-        totals = precisions.sum(1).tolist()
-        return [
-            Level(
-                time, centres[k], stds[k], precisions[k], totals[k], rates[k], (on_x[k], on_raw[k])
-            )
-            for k, time in enumerate(times)
-        ]
+        precisions = 1 / v
+        rates = -(self.unit * alpha).square() * torch.tan(u) / torch.cos(u).square()
+        on_x: Sequence[float] = [0.0] * len(places)
+        on_raw: Sequence[float] = [1.0] * len(places)
+        if self.counted.parametrization != Score():  # else the output is the score itself
+            weights = self.counted.parametrization.weights(self.sde, t, score=1.0)
+            on_x, on_raw = (weight.tolist() for weight in weights)
+        columns = zip(
+            times,
+            (alpha.to(v.device)[:, None] * self.frame.mean).unbind(),
+            v.sqrt().unbind(),
+            precisions.unbind(),
+            precisions.sum(1).tolist(),
+            rates.tolist(),
+            zip(on_x, on_raw, strict=True),
+            strict=True,
+        )
+        return [Level(*row) for row in columns]
 
     def _variances(self, alpha: Tensor, var: Tensor) -> Tensor:
         """The variances v [(K, d)] of eq. (2)."""

@@ -48,8 +48,9 @@ _DENSE = (
     -12715105075 / 11282082432, 0.0, 87487479700 / 32700410799, -10690763975 / 1880347072,
     701980252875 / 199316789632, -1453857185 / 822651844, 69997945 / 29380423,
 )  # fmt: skip
-_FIRST = 0.01  # of the way: the first step
-_LONGEST = 0.125  # of the way: a state at rest tells nothing of what it will meet
+_FIRST = 0.08  # of the longest step: the first one
+_LONGEST = 0.125  # of the way: a state at rest tells nothing of what it will meet;
+_COARSE = 4.0  # times as long where a tolerance asks for no more than a figure
 _SHORTEST = 1e-13  # of the way
 _TRIES = 8  # steps of a solve that may overflow, each tried again at a fifth of its length
 
@@ -109,7 +110,8 @@ def integrate(
     stages = [y.new_tensor(row) for row in _STAGES]
     errors, bends = y.new_tensor(_ERROR), y.new_tensor(_DENSE)
     way, t, last = b - a, a, 1e-4
-    h, steps, overflowed = _FIRST * way, 0, 0
+    longest = _LONGEST * min(_COARSE, max(1.0, _COARSE * (rtol + atol)))
+    h, steps, overflowed = _FIRST * longest * way, 0, 0
     pieces: list[Piece] = []
     k[0] = slope(y, levels([a])[0]).reshape(-1)
     _refuse(k[0], time(t), h, 0)
@@ -144,7 +146,7 @@ def integrate(
         k[0] = k[6]
         error = max(error, 1e-10)
         h *= min(5.0, max(0.2, 0.9 * error**-0.14 * last**0.08))  # eq. (2)
-        h = math.copysign(min(abs(h), _LONGEST * abs(way)), way)
+        h = math.copysign(min(abs(h), longest * abs(way)), way)
         last = max(error, 1e-4)
     return y, pieces
 

@@ -77,7 +77,7 @@ def carried(
 
     def slope(u: float, state: Tensor) -> Tensor:
         # an error estimate may look a little beyond the ends
-        at = flow.levels([min(max(u, flow.start), flow.end)])[0]
+        at = flow.levels([min(max(u, flow.start), flow.end)], trace=change is not None)[0]
         z = state[:, : flow.dim]
         if change is None:
             return flow.slope(z, at)
