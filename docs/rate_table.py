@@ -131,7 +131,8 @@ def setting(found: Found) -> str:
     of = found["settings"]
     return (
         f"A network is an `MLP` of {of['depth']} layers of {of['width']} units that predicts v, "
-        f"is told the log-SNR and is trained by `dsm` for {of['steps']} steps of {of['batch_size']} "
+        f"is told the log-SNR and is trained by `dsm` for {of['steps']} steps of "
+        f"{of['batch_size']} "
         f"draws (with replacement) from the n samples, learning rate {of['lr']:g} falling along a "
         f"cosine, moving average {of['ema']:g}; the weights of x in its first layer are "
         f"{of['gain']:g} times the usual ones at the start, so that it can bend on the scale of "

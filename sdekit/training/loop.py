@@ -267,6 +267,7 @@ class Run:
             optimizer=self.optimizer,
             objective=self.objective,
             data=self.batches.description,
+            holdout=self.batches.holdout,
             generators={"network": self._get_rng()},
             trainer=self.trainer.settings(),
             state={"skipped": self.skipped, "averaged": self.average.count if self.average else 0},
@@ -283,6 +284,7 @@ class Run:
             **self.trainer.settings(),
             "objective": repr(self.objective),
             "data": self.batches.description,
+            "holdout": self.batches.holdout,
         }
         wrong = [
             f"{key}: {theirs.get(key)!r} stored, {mine[key]!r} now"
@@ -360,4 +362,4 @@ class Saving:
 
 
 def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: config.get(key) for key in ("objective", "data")}
+    return {key: config.get(key) for key in ("objective", "data", "holdout")}
