@@ -149,6 +149,14 @@ def test_the_smoothed_sample_is_the_law_of_the_exact_score(law):
     assert np.abs(found - want).max() < 1e-12
 
 
+def test_the_centres_are_shrunk_by_alpha():
+    """One point y: the smoothed sample is N(alpha y, sigma^2), here the target itself."""
+    sde, y = parts.LinearLogSNR.stopped(0.6), 0.9
+    law = parts.Smooth(means=(0.8 * y, 0.8 * y), stds=(0.6, 0.6))  # alpha = 0.8
+    assert parts.kernel_variation(law, np.array([y]), sde) < 1e-12
+    assert parts.smoothing_variation(parts.Edges("uniform", 1.0), sde, points=64) > 0.1
+
+
 def test_heun_returns_the_smoothed_sample():
     """The real sampler on the exact score, from N(0, 1)."""
     law, n = parts.LAWS[2], 32
