@@ -385,7 +385,7 @@ def test_every_target_of_the_catalogue_has_moments(name):
     for law in catalogue("target")[name].examples():
         found = Moments.of(law)
         x = law.sample(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        spread = x.std(dim=0)
+        spread = x.std(dim=0).clamp_min(1e-12)  # some pixels of digits never change
         assert float(((x.mean(dim=0) - found.mean) / spread).abs().max()) < 6 / 4000**0.5
         assert_close(x.T.cov().diagonal() if x.shape[1] > 1 else x.var(dim=0),
                      found.cov.diagonal(), tol=0.2)  # fmt: skip

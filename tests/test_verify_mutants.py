@@ -22,9 +22,9 @@ from sdekit.verify.strategies import f64
 
 KINDS = tuple(dict.fromkeys(mutant.kind for mutant in MUTANTS))
 # faults whose symptom is an error or a number that is not finite, which sdekit's loop refuses, and
-# those of what the kit has no checks for: inpainting, likelihoods; 32 is shown on the library
+# that of what the kit has no checks for, inpainting; 32 is shown on the library
 # itself
-ELSEWHERE = {14, 15, 28, 29, 32}
+ELSEWHERE = {14, 15, 32}
 
 
 # of samplers whose orders and limits take long, but for what peers had wrong

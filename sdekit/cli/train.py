@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdekit.cli.folders import as_json, claim_folder, write
 from sdekit.cli.options import Common, Float, Int, MaybeFloat, MaybeInt
 from sdekit.cli.terminal import Terminal
-from sdekit.errors import ConfigError, DataError
+from sdekit.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,7 @@ class Train(Common):
     Examples:
       sdekit train --target tutorial --sde vp --out runs/vp
       sdekit train --data points.csv --sde "ddpm(n=100)" --steps 5000 --out runs/chain
+      sdekit train --data points.csv --holdout 0.2 --out runs/points
       sdekit train --target tutorial --sde vp --out runs/vp --resume
     """
 
@@ -42,6 +43,10 @@ class Train(Common):
     """the law to learn: a name of `sdekit list targets`"""
     data: Path | None = None
     """or a file of points to learn: .npy or .csv, one sample a row"""
+    holdout: Float = 0.0
+    """the fraction of the samples of --data that is never trained on, in [0, 1)"""
+    holdout_seed: Int = 0
+    """which samples these are; kept in the checkpoint"""
     sde: str = "vp"
     """the forward process: vp, sub_vp, ve, cosine, edm, flow, ddpm, ..."""
     steps: Int = 4000
@@ -83,7 +88,7 @@ OPTIONS = Train
 def run(options: Train, terminal: Terminal) -> int:
     """Train; returns the exit code."""
     from sdekit._catalogue import make_one
-    from sdekit._check import integer
+    from sdekit._check import integer, number
     from sdekit.cli.device import device_of
     from sdekit.objectives import Objective
     from sdekit.training import Trainer
@@ -93,9 +98,11 @@ def run(options: Train, terminal: Terminal) -> int:
     if options.resume and options.overwrite:
         raise ConfigError("--resume and --overwrite contradict each other; use one of them")
     integer("--steps", options.steps, ge=0)
+    number("--holdout", options.holdout, ge=0, lt=1)
     if options.checkpoint_every is not None:
         integer("--checkpoint-every", options.checkpoint_every, ge=1)
     device = device_of(options.device)
+    _same_split(options)
     data, shape, size = _data(options)
     model = _model(options, shape, size).to(device)
     objective = make_one("objective", options.objective, Objective)
@@ -115,10 +122,17 @@ def run(options: Train, terminal: Terminal) -> int:
     _prepare(options, terminal, model, objective)
     what = options.target or str(options.data)
     terminal.say(f"training {options.network} on {what} under {model.sde!r}")
+    if options.holdout:
+        terminal.say(
+            f"{options.holdout:g} of the samples, chosen by --holdout-seed "
+            f"{options.holdout_seed}, are held out"
+        )
     with terminal.progress("training", options.steps) as advance:
         result = trainer.fit(
             data,
             steps=options.steps,
+            holdout=options.holdout,
+            holdout_seed=options.holdout_seed,
             checkpoint_dir=options.out,
             checkpoint_every=options.checkpoint_every,
             resume=options.resume,
@@ -142,22 +156,55 @@ def run(options: Train, terminal: Terminal) -> int:
     return 0
 
 
+def _same_split(options: Train) -> None:
+    """Refuse to go on with another split, before the size of other rows is what differs.
+
+    Raises:
+        CheckpointError: the newest checkpoint of the run holds out other rows.
+    """
+    from sdekit.training import files, load_checkpoint
+
+    again = options.resume and "holdout" not in options.override
+    if options.data is None or not again or not files.checkpoints(options.out):
+        return
+    stored = load_checkpoint(options.out).config.get("holdout") or {"fraction": 0.0, "seed": 0}
+    given = (options.holdout, options.holdout_seed if options.holdout else 0)
+    if given != (stored["fraction"], stored["seed"]):
+        raise CheckpointError(
+            f"{options.out} holds out the fraction {stored['fraction']:g} by the seed "
+            f"{stored['seed']}; --holdout {options.holdout:g} --holdout-seed "
+            f"{options.holdout_seed} needs --override holdout",
+            kind="incompatible",
+        )
+
+
 def _data(options: Train) -> tuple[Target | Tensor, tuple[int, ...], float]:
     """The data, the shape of a sample, and the root mean square of its numbers."""
     import torch
 
     from sdekit._catalogue import make_one
     from sdekit.targets import Target
+    from sdekit.targets._split import split_rows
 
     if options.data is not None:
         from sdekit.cli.points import read_points
 
         points = read_points(options.data)
-        if options.batch is not None and options.batch > len(points):
+        kept, held = split_rows(
+            len(points), options.holdout, options.holdout_seed, name="--holdout"
+        )
+        if options.batch is not None and options.batch > len(kept):
+            rest = f" that --holdout {options.holdout:g} leaves" if len(held) else ""
             raise DataError(
-                f"--batch {options.batch} is more than the {len(points)} samples of {options.data}"
+                f"--batch {options.batch} is more than the {len(kept)} samples of "
+                f"{options.data}{rest}"
             )
-        return points, tuple(points.shape[1:]), _size(points)
+        return points, tuple(points.shape[1:]), _size(points[kept])
+    if options.holdout:
+        raise ConfigError(
+            f"--holdout {options.holdout:g} needs --data FILE; a target draws fresh samples, or "
+            "has a split of its own: digits(split='train')"
+        )
     target = make_one("target", options.target, Target)
     generator = torch.Generator().manual_seed(0)  # the same for every seed: it is a setting
     return target, tuple(target.shape), _size(target.sample(_MEASURED, generator=generator))

@@ -1,6 +1,7 @@
 """Data laws: Gaussians, mixtures and data sets with exact scores at every noise level; figures."""
 
 from sdekit.targets.base import ExactTarget, Target
+from sdekit.targets.digits import Digits
 from sdekit.targets.empirical import Empirical
 from sdekit.targets.gaussian import Gaussian
 from sdekit.targets.mixture import GaussianMixture, Tutorial
@@ -8,6 +9,7 @@ from sdekit.targets.shapes import Checkerboard, Moons, Pinwheel, Rings, SwissRol
 
 __all__ = [
     "Checkerboard",
+    "Digits",
     "Empirical",
     "ExactTarget",
     "Gaussian",

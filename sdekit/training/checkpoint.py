@@ -40,7 +40,8 @@ class Checkpoint:
         path: the file.
         step: the number of training steps behind it.
         config: how the parts are spelled: sde, parametrization, time_input, uncertainty, network,
-            objective, data, and what the trainer was told.
+            objective, data, the rows held out of it (fraction, seed, how many; None: none), and
+            what the trainer was told.
         weights: the model's state dict as trained.
         ema_weights: its moving average, where one was kept.
         state: what a resumed run needs: optimizer, generators, trainer.
@@ -84,6 +85,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     objective: object = None,
     data: object = None,
+    holdout: Mapping[str, Any] | None = None,
     generators: Mapping[str, torch.Generator | Tensor] | None = None,
     trainer: Mapping[str, Any] | None = None,
     state: Mapping[str, Any] | None = None,
@@ -99,6 +101,7 @@ def save_checkpoint(
         optimizer: its state is stored for a resumed run.
         objective: what the model was trained by; its repr is stored.
         data: a description of the data (JSON), or an object of which the repr is stored.
+        holdout: the fraction, seed and number of the rows that were held out, JSON.
         generators: random states by name, for a resumed run.
         trainer: how the trainer was set up, JSON, for the comparison when a run is resumed.
         state: counters of the trainer, JSON.
@@ -143,6 +146,7 @@ def save_checkpoint(
     config = spelled(model, tensors)
     config["objective"] = None if objective is None else repr(objective)
     config["data"] = data if isinstance(data, str | Mapping | None) else repr(data)
+    config["holdout"] = None if holdout is None else dict(holdout)
     config["trainer"] = dict(trainer or {})
     moments = None
     if model.moments is not None:

@@ -7,6 +7,9 @@ uninterrupted run draws, and nothing of the order has to be stored.
 A tensor is passed through in epochs: the rows of step k are places k B to (k + 1) B of a stream of
 permutations, so that no row is left out. A target is sampled anew at each step.
 
+Some rows of a tensor may be held out: they are never seen here, neither by the batches nor by the
+moments. The description stays that of the whole tensor, so that whoever has it finds them again.
+
 A source also knows the mean and covariance of its data. An iterable of batches may not be read
 twice: there they are those of the first batches that training took, 2^14 samples or 2^24 numbers.
 """
@@ -24,11 +27,12 @@ import torch
 from torch import Tensor
 
 from sdekit._check import shown
-from sdekit.errors import DataError, DtypeError
+from sdekit.errors import ConfigError, DataError, DtypeError
 from sdekit.model import Moments
 from sdekit.targets import Target
+from sdekit.targets._split import split_rows
 
-__all__ = ["Source", "keyed", "source"]
+__all__ = ["Source", "described", "keyed", "source"]
 
 _BLOCK = 2**17  # numbers drawn at once: enough to hide what a call costs, 1 MB in float64
 _MOST = 64  # steps in a block at most
@@ -57,6 +61,7 @@ class Source(ABC):
     block: int  # steps in a block
     exact: bool = True  # whether a resumed run sees the same batches
     description: Any  # JSON, compared when a run is resumed
+    holdout: Any = None  # JSON: the fraction, seed and number of the rows held out, if any
 
     @abstractmethod
     def rows(self, index: int) -> Tensor:
@@ -73,16 +78,22 @@ class Source(ABC):
 class _Rows(Source):
     """A tensor of samples, shuffled."""
 
-    def __init__(self, x: Tensor, batch_size: int | None, seed: int) -> None:
+    def __init__(
+        self, x: Tensor, batch_size: int | None, seed: int, holdout: float, holdout_seed: int
+    ) -> None:
         if not x.is_floating_point() or x.layout != torch.strided:
             raise DtypeError(
                 f"data must be a dense real floating tensor, got {x.dtype}, {x.layout}"
             )
         if x.ndim == 0 or x.numel() == 0:
             raise DataError(f"data holds no sample (shape {tuple(x.shape)}): 0 batches")
-        self.batch_size = min(512, len(x)) if batch_size is None else batch_size
-        if self.batch_size > len(x):
-            raise DataError(f"batch_size={batch_size} > {len(x)} samples of data: 0 batches")
+        kept, held = split_rows(len(x), holdout, holdout_seed)
+        self.batch_size = min(512, len(kept)) if batch_size is None else batch_size
+        if self.batch_size > len(kept):
+            rest = f", {len(held)} being held out" if len(held) else ""
+            raise DataError(
+                f"batch_size={batch_size} > {len(kept)} samples of data{rest}: 0 batches"
+            )
         bad = ~x.detach().isfinite().reshape(len(x), -1).all(dim=1)
         if bad.any():
             rows = bad.nonzero().flatten()[:5].tolist()
@@ -95,14 +106,12 @@ class _Rows(Source):
             )
         self.x, self.seed = x.detach().cpu(), seed
         self.block = self._sized(x[0].numel())
-        content: Any = self.x.contiguous().reshape(-1).view(torch.uint8).numpy()
-        self.description = {
-            "tensor": list(x.shape),
-            "dtype": str(x.dtype),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
+        self.description = described(self.x)
+        if len(held):
+            self.x = self.x[kept]
+            self.holdout = {"fraction": holdout, "seed": holdout_seed, "rows": len(held)}
         # a permutation covers whole blocks, however few samples there are
-        self._epoch = len(x) * -(-self.block * self.batch_size // len(x))
+        self._epoch = len(kept) * -(-self.block * self.batch_size // len(kept))
         self._kept: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def _permutation(self, epoch: int) -> Tensor:
@@ -213,15 +222,37 @@ class _Batches(Source):
         return batch
 
 
-def source(data: object, *, batch_size: int | None, seed: int) -> Source:
+def described(x: Tensor) -> dict[str, Any]:
+    """What identifies a tensor of samples: shape, dtype and the digest of its bytes."""
+    content: Any = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return {
+        "tensor": list(x.shape),
+        "dtype": str(x.dtype),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def source(
+    data: object,
+    *,
+    batch_size: int | None,
+    seed: int,
+    holdout: float = 0.0,
+    holdout_seed: int = 0,
+) -> Source:
     """The source for what a user calls data: a tensor, a target, or an iterable of batches.
 
     Raises:
+        ConfigError: rows to hold out of something that is no tensor.
         DataError: no sample, fewer samples than a batch, values that are not finite.
         DtypeError: something that is none of the three.
     """
     if isinstance(data, Tensor):
-        return _Rows(data, batch_size, seed)
+        return _Rows(data, batch_size, seed, holdout, holdout_seed)
+    if holdout:
+        raise ConfigError(
+            f"holdout={holdout!r} takes rows of a tensor; {shown(data)} has none to hold out"
+        )
     if isinstance(data, Target):
         return _Fresh(data, batch_size, seed)
     if isinstance(data, np.ndarray):

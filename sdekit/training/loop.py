@@ -268,6 +268,7 @@ class Run:
             optimizer=self.optimizer,
             objective=self.objective,
             data=self.batches.description,
+            holdout=self.batches.holdout,
             generators={"network": self._get_rng()},
             trainer=self.trainer.settings(),
             state={"skipped": self.skipped, "averaged": self.average.count if self.average else 0},
@@ -284,6 +285,7 @@ class Run:
             **self.trainer.settings(),
             "objective": repr(self.objective),
             "data": self.batches.description,
+            "holdout": self.batches.holdout,
         }
         wrong = [
             f"{key}: {theirs.get(key)!r} stored, {mine[key]!r} now"
@@ -364,4 +366,4 @@ def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     objective = config.get("objective")
     with contextlib.suppress(SdekitError):  # as it is spelled today, where it was spelled before
         objective = repr(make_one("objective", objective, Objective))
-    return {"objective": objective, "data": config.get("data")}
+    return {"objective": objective, "data": config.get("data"), "holdout": config.get("holdout")}

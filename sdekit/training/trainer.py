@@ -118,6 +118,8 @@ class Trainer:
         data: object,
         *,
         steps: int,
+        holdout: float = 0.0,
+        holdout_seed: int = 0,
         checkpoint_dir: str | Path | None = None,
         checkpoint_every: int | None = None,
         keep: int | None = 3,
@@ -140,6 +142,9 @@ class Trainer:
             data: a tensor of samples (n, *dims), a target (fresh samples at every step), or an
                 iterable of batches.
             steps: the number of steps in all, those behind a checkpoint included.
+            holdout: the fraction of the rows of a tensor that is never trained on, in [0, 1);
+                `held_out` gives them back, by what the checkpoint says.
+            holdout_seed: which rows these are; another seed than the trainer's.
             checkpoint_dir: the run folder, for checkpoints and `log.jsonl`; it is locked.
             checkpoint_every: steps between checkpoints; by default only at the end.
             keep: how many checkpoints stay; None: all.
@@ -173,7 +178,14 @@ class Trainer:
         choice("on_save_error", on_save_error, ("raise", "continue"))
         if checkpoint_dir is None and (every is not None or resume):
             raise ConfigError("checkpoint_every and resume need a checkpoint_dir")
-        batches = source(data, batch_size=self.batch_size, seed=self.seed)
+        holdout = number("holdout", holdout, ge=0, lt=1)
+        batches = source(
+            data,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            holdout=holdout,
+            holdout_seed=integer("holdout_seed", holdout_seed),
+        )
         folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         with contextlib.ExitStack() as stack:
             if folder is not None:
