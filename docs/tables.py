@@ -20,7 +20,8 @@ from sdekit.cli.listing import claims, measured
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "sde", "targets", "model", "objectives", "sampling", "exact", "training", "verify", "errors",
+    "sde", "targets", "model", "objectives", "sampling", "likelihood", "exact", "training",
+    "verify", "errors",
 ]  # fmt: skip
 
 
