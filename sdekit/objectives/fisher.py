@@ -27,6 +27,7 @@ from sdekit._times import as_time
 from sdekit.errors import ConfigError, DtypeError, ShapeError
 from sdekit.model import Predictor
 from sdekit.objectives.timed import linear_sde
+from sdekit.sampling.setup import evaluating, placed
 from sdekit.targets import ExactTarget
 
 __all__ = ["Divergence", "FisherDivergence"]
@@ -134,12 +135,14 @@ class FisherDivergence:
             t, _ = as_time(self.times, sde.t_max)
         generator = torch.Generator().manual_seed(self.seed)
         rows = []
-        with torch.no_grad():
+        _, device = placed(model, None, None, None)
+        with evaluating(model), torch.no_grad():  # the draws and the law stay on the CPU
             for each in t.tolist():
                 law = self.target.perturbed(float(sde.alpha(each)), float(sde.var(each)))
                 x = law.sample(self.n, generator=generator)
                 exact = law.score(x.double())
-                gap = (model(x, each, **cond).score.double() - exact).flatten(1)
+                seen = model(x.to(device), each, **cond).score.cpu()
+                gap = (seen.double() - exact).flatten(1)
                 a, b = gap.square().sum(1), exact.flatten(1).square().sum(1)
                 ratio = a.mean() / b.mean()
                 spread = (a - ratio * b).std() / b.mean()
