@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["OPTIONS", "run"]
 
 # where a bare name is looked for, in this order
-_KINDS = ("sde", "sampler", "target", "objective", "weighting", "parametrization", "grid")
+_KINDS = ("sde", "sampler", "target", "objective", "weighting", "time", "parametrization", "grid")
 
 
 @dataclass(frozen=True, kw_only=True)
