@@ -38,7 +38,7 @@ def linear(model: Predictor) -> LinearSDE:
 
 
 def columns(model: Predictor, sde: LinearSDE, t: Tensor) -> Tensor:
-    """alpha, sigma, a, b, c and -sigma / alpha at these times [(n, 6)], float64.
+    """alpha, sigma, a, b, c, -sigma / alpha, and the weight of x in eps_hat [(n, 7)], float64.
 
     Args:
         model: the model; it is not called.
@@ -47,16 +47,16 @@ def columns(model: Predictor, sde: LinearSDE, t: Tensor) -> Tensor:
     """
     # a model that does not say what its raw output is is taken by its noise
     kind: Parametrization = getattr(model, "parametrization", Eps())
-    _, c = kind.weights(sde, t, eps=1.0)
+    on_x, c = kind.weights(sde, t, eps=1.0)
     ratio = -(-0.5 * sde.log_snr(t)).exp()
-    return torch.stack([sde.alpha(t), sde.sigma(t), *kind.row(sde, t), c, ratio], dim=-1)
+    return torch.stack([sde.alpha(t), sde.sigma(t), *kind.row(sde, t), c, ratio, on_x], dim=-1)
 
 
 def aim(rows: Tensor, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """x_t, and what raw should be there [(batch, *dims)].
 
     Args:
-        rows: of `columns` [(6,) or (batch, 6)].
+        rows: of `columns` [(7,) or (batch, 7)].
         x0: clean samples [(batch, *dims)].
         noise: their noise [(batch, *dims)].
     """

@@ -29,9 +29,10 @@ from torch import Tensor
 
 from sdekit._check import choice, integer, shown
 from sdekit._times import expand_like
-from sdekit.errors import ConfigError, ModelError
+from sdekit.errors import ConfigError
 from sdekit.likelihood.chain import CHAIN_VARIANCES, chain_rows, step_nats
 from sdekit.likelihood.decoder import Decoder
+from sdekit.likelihood.divergence import Divergence
 from sdekit.likelihood.seen import aim, called, columns, fraction_of
 from sdekit.model import Predictor
 from sdekit.sde.base import LinearSDE
@@ -165,35 +166,15 @@ class ContinuousSteps(Steps):
         t, rows = self._rows(k)
         x_t, _ = aim(rows, x0, noise)
         told = t.to(x0.device)
-        with torch.enable_grad():
-            x_t.requires_grad_()
-            found = self.model(x_t, told, **cond)
-            seen = found.eps
-            if not found.raw.requires_grad:
-                moved = self.model(x_t.detach() + 0.1 * noise, told, **cond)
-                if not torch.equal(moved.raw, found.raw):  # a constant has the derivative 0
-                    raise ModelError("form='ism' needs a model that autograd can go through")
-            seen = seen + 0 * x_t  # of a constant too there is a derivative to ask for
-            trace = _divergence(seen, x_t, probe)
-        seen = seen.detach().to(torch.float64)
-        size = _rows(seen.square()).sum(1) + seen[0].numel()
+        by = Divergence(None if probe is None else torch.where(probe < 0, -1.0, 1.0)[None])
+        found = by(lambda x, at: called(self.model, x, told, cond)[0], x_t, float(t.max()))
+        *_, c, _, on_x = rows.to(x0.device).unbind(-1)
+        raw, x_t = found.raw.to(torch.float64), x_t.to(torch.float64)
+        seen = expand_like(c, raw) * raw + expand_like(on_x, raw) * x_t
+        trace = c * found.divergence[:, 0] + on_x * seen[0].numel()
         sigma = rows[..., 1].to(x0.device)
-        nats = 0.5 * size - sigma * trace.to(torch.float64)
+        nats = 0.5 * (_rows(seen.square()).sum(1) + seen[0].numel()) - sigma * trace
         return self._off(rows, seen - noise.to(torch.float64)), nats
-
-
-def _divergence(seen: Tensor, x: Tensor, probe: Tensor | None) -> Tensor:
-    """sum_i d seen_i / d x_i of each sample [(batch,)], exact or along the signs of a probe."""
-    if probe is not None:
-        signs = torch.where(probe < 0, -1.0, 1.0).to(x.dtype)
-        (along,) = torch.autograd.grad((seen * signs).sum(), x)
-        return _rows(along * signs).sum(1)
-    flat = _rows(seen)
-    trace = torch.zeros_like(flat[:, 0])
-    for j in range(flat.shape[1]):
-        (row,) = torch.autograd.grad(flat[:, j].sum(), x, retain_graph=True)
-        trace = trace + _rows(row)[:, j]
-    return trace
 
 
 def _rows(x: Tensor) -> Tensor:

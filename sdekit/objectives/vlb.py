@@ -187,7 +187,7 @@ class VLB(Objective):
         rows = chain_rows(sde).at(i)
         seen = columns(model, sde, rows.t)
         x_t, wanted = aim(seen, x0, noise)
-        table = torch.cat([torch.stack([*rows, i == 0], dim=1), seen[:, 4:]], dim=1)
+        table = torch.cat([torch.stack([*rows, i == 0], dim=1), seen[:, 4:6]], dim=1)
         return x_t, rows.t, wanted, x0, table
 
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
