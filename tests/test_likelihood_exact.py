@@ -134,12 +134,16 @@ def test_stored_runs_of_score_sde(reference, case):
     )
 
 
-@pytest.mark.parametrize(
-    "solver",
-    ["torchdiffeq:dopri5", "torchdiffeq:dopri8", "torchdiffeq:bosh3", "torchdiffeq:fehlberg2",
-     "torchdiffeq:adaptive_heun", "scipy:RK45", "scipy:RK23", "scipy:DOP853", "scipy:Radau",
-     "scipy:BDF", "scipy:LSODA"],
+LIBRARIES = ("torchdiffeq:dopri5", "torchdiffeq:dopri8", "scipy:RK45", "scipy:LSODA")
+SLOWER = (
+    "torchdiffeq:bosh3", "torchdiffeq:fehlberg2", "torchdiffeq:adaptive_heun", "scipy:RK23",
+    "scipy:DOP853", "scipy:Radau", "scipy:BDF",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "solver", [*LIBRARIES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)]
+)
 def test_libraries_agree(solver):
     model, x = ExactScore(TRIPLE, VPSDE()), drawn(TRIPLE, 3)
     coarse = solver.endswith(("heun", "fehlberg2", "BDF", "RK23", "bosh3"))

@@ -50,7 +50,7 @@ def _log_width(model: Any) -> float:
 _add(
     "divergence_with_the_wrong_sign",
     _RIGHT,
-    "gaussian_in_closed_form mixture_in_closed_form density_has_mass_one",
+    "density_has_mass_one",
     "the integral is taken off instead of added",
     peer=29,
     __call__=lambda self, model, x: _joined(model, x, lambda gain: -gain),
@@ -58,21 +58,21 @@ _add(
 _add(
     "divergence_forgotten",
     _RIGHT,
-    "gaussian_in_closed_form density_has_mass_one any_rank",
+    "gaussian_in_closed_form",
     "the prior at the latent, and nothing else",
     __call__=lambda self, model, x: _joined(model, x, torch.zeros_like),
 )
 _add(
     "divergence_of_the_drift_forgotten",
     _RIGHT,
-    "gaussian_in_closed_form any_rank",
+    "any_rank",
     "the linear part f x has no divergence",
     __call__=lambda self, model, x: log_prob(model, x).nats - _dim(x) * _integral_of_f(model.sde),
 )
 _add(
     "divergence_of_two_coordinates",
     _RIGHT,
-    "any_rank mixture_in_closed_form",
+    "mixture_in_closed_form",
     "the trace ends after the first two entries",
     peer=29,
     __call__=lambda self, model, x: _joined(model, x, lambda gain: gain * min(1.0, 2 / _dim(x))),
@@ -80,7 +80,7 @@ _add(
 _add(
     "prior_without_its_constant",
     _RIGHT,
-    "gaussian_in_closed_form density_has_mass_one any_rank",
+    "gaussian_in_closed_form",
     "-|z|^2 / 2 for log N(z; 0, 1)",
     __call__=lambda self, model, x: (
         log_prob(model, x).nats + _dim(x) * 0.5 * math.log(2 * math.pi)
@@ -89,7 +89,7 @@ _add(
 _add(
     "prior_of_unit_width",
     _RIGHT,
-    "gaussian_in_closed_form scaling_shifts_by_the_logarithm",
+    "scaling_shifts_by_the_logarithm",
     "N(0, I) at the latents of VE",
     peer=11,
     __call__=lambda self, model, x: _with_unit_prior(model, log_prob(model, x)),
@@ -97,7 +97,7 @@ _add(
 _add(
     "offset_hard_wired",
     _RIGHT,
-    "scaling_shifts_by_the_logarithm gaussian_in_closed_form",
+    "scaling_shifts_by_the_logarithm",
     "the data is brought to unit width, and the logarithm of its own width forgotten",
     peer=28,
     __call__=lambda self, model, x: log_prob(model, x).nats + _dim(x) * _log_width(model),
@@ -105,21 +105,21 @@ _add(
 _add(
     "nats_per_dimension",
     _RIGHT,
-    "independent_coordinates_add gaussian_in_closed_form",
+    "independent_coordinates_add",
     "divided by the number of entries",
     __call__=lambda self, model, x: log_prob(model, x).nats / _dim(x),
 )
 _add(
     "batch_mean_for_the_divergence",
     _RIGHT,
-    "rows_of_a_likelihood mixture_in_closed_form",
+    "rows_of_a_likelihood",
     "every sample gets the batch's mean divergence",
     __call__=lambda self, model, x: _joined(model, x, Tensor.mean),
 )
 _add(
     "score_at_full_weight",
     _RIGHT,
-    "gaussian_in_closed_form mixture_in_closed_form",
+    "gaussian_in_closed_form",
     "g^2 for g^2/2 before the score: the flow of another law",
     __call__=lambda self, model, x: log_prob(_Doubled(model), x).nats,
 )
