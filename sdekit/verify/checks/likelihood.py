@@ -43,7 +43,7 @@ def _modes(dim: int = 1) -> GaussianMixture:
     "the log-likelihood of Gaussian data is log N(x; alpha m, alpha^2 C + sigma^2 I) at t_min",
     _FLOW,
     cost="fast",
-    share=0.25,
+    share=0.15,
     cases=lambda likelihood: _cases,
 )
 def gaussian_in_closed_form(likelihood: Any, case: Any) -> Finding:
@@ -63,7 +63,7 @@ def gaussian_in_closed_form(likelihood: Any, case: Any) -> Finding:
     "the log-likelihood of a mixture is that of its components, each at its noise level",
     _FLOW,
     cost="fast",
-    share=0.25,
+    share=0.15,
     cases=lambda likelihood: _cases,
 )
 def mixture_in_closed_form(likelihood: Any, case: Any) -> Finding:
@@ -81,7 +81,7 @@ def mixture_in_closed_form(likelihood: Any, case: Any) -> Finding:
     "the density integrates to one: the integral of exp(log p) over the line",
     "the definition of a density",
     cost="fast",
-    share=0.1,
+    share=0.05,
     cases=lambda likelihood: st.fixed_dictionaries({"sde": st.sampled_from(_SDES)}),
 )
 def density_has_mass_one(likelihood: Any, case: Any) -> Finding:
@@ -97,7 +97,7 @@ def density_has_mass_one(likelihood: Any, case: Any) -> Finding:
     "log p of c x under the law of c x_0 is log p of x less d log c",
     "a change of variables; VE, whose process scales with the data",
     cost="fast",
-    share=0.1,
+    share=0.05,
     cases=lambda likelihood: st.fixed_dictionaries({"c": st.floats(0.3, 4.0)}),
 )
 def scaling_shifts_by_the_logarithm(likelihood: Any, case: Any) -> Finding:
@@ -119,7 +119,7 @@ def scaling_shifts_by_the_logarithm(likelihood: Any, case: Any) -> Finding:
     "the log-likelihood of independent coordinates is the sum of theirs",
     "the definition of independence",
     cost="fast",
-    share=0.1,
+    share=0.05,
     cases=lambda likelihood: _cases,
 )
 def independent_coordinates_add(likelihood: Any, case: Any) -> Finding:
@@ -139,7 +139,7 @@ def independent_coordinates_add(likelihood: Any, case: Any) -> Finding:
     "a sample of any rank is its flattened one",
     "PEER_BUGS 29b: a divergence that adds up the first dimension only",
     cost="fast",
-    share=0.1,
+    share=0.05,
     cases=lambda likelihood: st.fixed_dictionaries(
         {"shape": st.sampled_from([(4,), (2, 2), (1, 2, 2), (2, 1, 2)])}
     ),
@@ -175,7 +175,7 @@ class _Reshaped:
     "the log-likelihood of a sample is its own, whatever its batch",
     "conventions of sdekit, 9",
     cost="fast",
-    share=0.1,
+    share=0.05,
     cases=lambda likelihood: _cases,
 )
 def rows_of_a_likelihood(likelihood: Any, case: Any) -> Finding:
