@@ -289,7 +289,7 @@ def test_the_discretised_bound_is_in_bits_of_the_levels(tmp_path, images):
     assert found["exact"] is None
 
 
-def test_digits_declare_their_levels(tmp_path):
+def test_digits_declare_their_levels(tmp_path, capsys):
     """Cells of width 1/8 around the levels -1 + k/8: 3 bits, and the test images."""
     run = tmp_path / "run"
     words = ["--target", "digits(fraction=0.005)", "--sde", "ddpm(n=8)", *TINY]
@@ -305,6 +305,12 @@ def test_digits_declare_their_levels(tmp_path):
     nats, bits = found["ode"]["nats"]["mean"], found["ode"]["bits_per_dim"]["mean"]
     assert bits == pytest.approx(-nats / (64 * math.log(2)) + 3.0, abs=1e-9)
     assert found["settings"]["dequantize"] == "uniform"
+    for words, said in [
+        (["--levels", "17"], "--levels contradicts digits"),
+        (["--split", "test", "--data", "no.npy"], "takes no --data"),
+    ]:
+        assert main(["likelihood", str(run), *words, "--out", str(tmp_path / "e")]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_tables_of_whole_numbers_and_values_off_the_levels(tmp_path, capsys):

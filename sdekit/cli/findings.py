@@ -64,7 +64,7 @@ class Findings:
             if self.flow.corrected is not None:
                 found["ode"]["corrected"] = Summary.of(self.flow.corrected)
         if self.bound is not None:
-            nats = Summary.of(self.bound.nats, self.bound.mean_stderr)
+            nats = Summary.of(self.bound.nats, self.bound.times_stderr)
             found["elbo"] = self._units(nats, of_levels=self.bound.of_levels)
         if self.exact is not None:
             found["exact"] = {"nats": Summary.of(self.exact)}
@@ -87,16 +87,18 @@ class Findings:
         return found
 
     @property
-    def errors(self) -> dict[str, Tensor]:
-        """What separates each number from the law's own density [(n,)]."""
+    def errors(self) -> dict[str, Summary]:
+        """What separates each number from the law's own density."""
         if self.exact is None:
             return {}
-        found: dict[str, Tensor | None] = {
-            "ode": None if self.flow is None else self.flow.nats,
-            "ode, corrected": None if self.flow is None else self.flow.corrected,
-            "elbo": None if self.bound is None or self.bound.of_levels else self.bound.nats,
-        }
-        return {name: value - self.exact for name, value in found.items() if value is not None}
+        found: dict[str, Summary] = {}
+        if self.flow is not None:
+            found["ode"] = Summary.of(self.flow.nats - self.exact)
+            if self.flow.corrected is not None:
+                found["ode, corrected"] = Summary.of(self.flow.corrected - self.exact)
+        if self.bound is not None and not self.bound.of_levels:
+            found["elbo"] = Summary.of(self.bound.nats - self.exact, self.bound.times_stderr)
+        return found
 
     @property
     def largest(self) -> str:
@@ -131,10 +133,17 @@ class Findings:
                     terminal.say(summary.line(f"{method}, {name}"))
         terminal.say()
         if self.exact is not None:
-            _say_sizes(terminal, "nats, minus exact", "mean", self.errors)
+            terminal.say(f"{'nats, minus exact':<24}{'mean':>12}{'+/-':>12}{'largest':>12}")
+            for name, off in self.errors.items():
+                numbers = (off.mean, off.half_width, float(off.values.abs().max()))
+                terminal.say(f"{name:<24}" + "".join(f"{value:>12.2e}" for value in numbers))
+            terminal.say()
         if self.flow is not None and self.flow.lines:
-            sizes = {name: value.abs() for name, value in self.flow.lines.items()}
-            _say_sizes(terminal, "budget (99 %), nats", "mean size", sizes)
+            terminal.say(f"{'budget (99 %), nats':<24}{'mean size':>12}{'largest':>12}")
+            for name, line in self.flow.lines.items():
+                size, most = float(line.abs().mean()), float(line.abs().max())
+                terminal.say(f"{name:<24}{size:>12.2e}{most:>12.2e}")
+            terminal.say()
             terminal.wrap(self.sentence)
         if self.flow is not None and self.options.divergence != "exact":
             count = self.options.probes
@@ -164,7 +173,9 @@ class Findings:
             parts = {name: finite(float(part.mean())) for name, part in self.bound.parts.items()}
             found["elbo"] |= {"nfe": self.bound.nfe, "parts": parts}
         if self.exact is not None:
-            found["exact"]["error"] = {name: _sizes(off) for name, off in self.errors.items()}
+            found["exact"]["error"] = {
+                name: {**off.to_json(), **_sizes(off.values)} for name, off in self.errors.items()
+            }
         return found
 
     @property
@@ -202,14 +213,6 @@ def _name(method: str, unit: str) -> str:
         "corrected": "corrected, nats",
     }
     return names[unit]
-
-
-def _say_sizes(terminal: Terminal, title: str, mean: str, lines: dict[str, Tensor]) -> None:
-    terminal.say(f"{title:<24}{mean:>12}{'largest':>12}")
-    for name, values in lines.items():
-        most = float(values.abs().max())
-        terminal.say(f"{name:<24}{float(values.mean()):>12.2e}{most:>12.2e}")
-    terminal.say()
 
 
 def _sizes(values: Tensor) -> dict[str, float | None]:

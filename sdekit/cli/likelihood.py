@@ -117,9 +117,9 @@ def run(options: Likelihood, terminal: Terminal) -> int:
     seconds = time.perf_counter() - start
     found = Findings(subject, asked, flow, bound)
     found.say(terminal)
-    calls = [f"{flow.nfe} model calls by the flow" if flow else "",
-             f"{bound.nfe} a sample by the bound" if bound else ""]  # fmt: skip
-    terminal.say(f"{', '.join(filter(None, calls))}; {seconds:.1f} s")
+    calls = [f"{flow.nfe} by the flow"] if flow else []
+    calls += [f"{bound.nfe} by the bound"] if bound else []
+    terminal.say(f"model calls a sample: {', '.join(calls)}; {seconds:.1f} s")
     _write(options, asked, found, seconds)
     terminal.say(f"wrote {_JSON}, {_CSV} and {_PICTURE} in {options.out}")
     return 0
@@ -169,11 +169,16 @@ def _resolved(options: Likelihood, data: Data) -> Likelihood:
         raise ConfigError("--decoder discretized needs the levels of the data: --levels")
     if not levels and (how == "uniform" or options.dequantizations > 1):
         raise ConfigError("dequantisation needs the levels of the data: --levels")
-    needs = options.method != "elbo" or decoder == "gaussian"
-    if data.whole and how == "none" and needs:
-        raise ConfigError("whole numbers have no density: --dequantize uniform")
     probes = options.probes or (1 if options.divergence == "exact" else _PROBES)
-    return replace(options, decoder=decoder, dequantize=how, probes=probes)
+    asked = replace(options, decoder=decoder, dequantize=how, probes=probes)
+    if data.whole and how == "none" and _density(asked):
+        raise ConfigError("whole numbers have no density: --dequantize uniform")
+    return asked
+
+
+def _density(asked: Likelihood) -> bool:
+    """Whether a density is asked for, and not only the probability of levels."""
+    return asked.method != "elbo" or asked.decoder == "gaussian"
 
 
 def _announce(options: Likelihood, subject: Subject, terminal: Terminal) -> None:
@@ -195,9 +200,9 @@ def _announce(options: Likelihood, subject: Subject, terminal: Terminal) -> None
     if data.levels is not None:
         how, k = data.levels, options.dequantizations
         noise = f", {k} draw{'s' * (k > 1)} of uniform noise inside the cells"
+        noisy = options.dequantize == "uniform" and _density(options)
         terminal.wrap(
-            f"{how.levels} levels with cells from {how.low:g} to {how.high:g}"
-            + (noise if options.dequantize == "uniform" else ", taken as they are")
+            f"{how.levels} levels with cells from {how.low:g} to {how.high:g}{noise * noisy}"
         )
     terminal.say()
 

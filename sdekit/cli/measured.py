@@ -61,7 +61,7 @@ class Bound:
         nats: the bound, -total [(n,)].
         stderr: its standard errors from the noise and the times [(n,)].
         parts: what the total is made of, by name [(n,)].
-        mean_stderr: of the mean of `nats` over the samples.
+        times_stderr: what drawn times, the same for all samples, may have moved them all by.
         of_levels: whether p is the probability of the levels, by the discretised decoder.
         nfe: model calls a sample.
     """
@@ -69,7 +69,7 @@ class Bound:
     nats: Tensor
     stderr: Tensor
     parts: dict[str, Tensor]
-    mean_stderr: float
+    times_stderr: float
     of_levels: bool
     nfe: int
 
@@ -144,16 +144,16 @@ def bounded(subject: Subject, options: Any, terminal: Terminal) -> Bound:
     stderr = (mean(found.stderr.square()) / count).sqrt()
     return Bound(
         nats, stderr, {name: mean(part) for name, part in parts.items()},
-        _mean_stderr(found, nats), discrete, found.nfe,
+        _times_stderr(found), discrete, found.nfe,
     )  # fmt: skip
 
 
-def _mean_stderr(found: ELBO, nats: Tensor) -> float:
-    """Of the mean: the spread of the samples, and what their common times add to it."""
-    if len(nats) < 2:
-        return math.inf
-    common = found.mean_stderr**2 - float(found.total.var()) / len(found.total)
-    return math.sqrt(float(nats.var()) / len(nats) + max(common, 0.0))
+def _times_stderr(found: ELBO) -> float:
+    """What is left of the standard error of the mean without the spread of the samples."""
+    n = len(found.prior)
+    if n < 2 or not found.sampled:
+        return 0.0
+    return math.sqrt(max(found.mean_stderr**2 - float(found.total.var()) / n, 0.0))
 
 
 def _noisy(options: Any, data: Data) -> bool:

@@ -255,11 +255,14 @@ def _levelled(
 
     if options.levels is None and (options.low is not None or options.high is not None):
         raise ConfigError("--low and --high are those of --levels, which is missing")
+    declared = getattr(target, "levels", None) is not None and not from_file
+    if options.levels is not None and declared:
+        raise ConfigError(f"--levels contradicts {target!r}, which declares its own; leave it out")
     if options.levels is not None:
         low, high = (-1.0 if options.low is None else options.low,
                      1.0 if options.high is None else options.high)  # fmt: skip
         how = Quantization(levels=options.levels, low=low, high=high)
-    elif getattr(target, "levels", None) is not None and not from_file:
+    elif declared:
         half = (target.high - target.low) / (2 * (target.levels - 1))
         how = Quantization(levels=target.levels, low=target.low - half, high=target.high + half)
     else:

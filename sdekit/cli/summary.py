@@ -28,12 +28,11 @@ class Summary:
     stderr: float
 
     @classmethod
-    def of(cls, values: Tensor, stderr: float | None = None) -> Summary:
-        """Of these numbers; a standard error that is not given is that of independent samples."""
+    def of(cls, values: Tensor, common: float = 0.0) -> Summary:
+        """Of these numbers, which an error of standard deviation `common` may have all moved."""
         n = len(values)
-        if stderr is None:
-            stderr = float(values.std()) / math.sqrt(n) if n > 1 else math.inf
-        return cls(values, stderr)
+        own = float(values.std()) / math.sqrt(n) if n > 1 else math.inf
+        return cls(values, math.hypot(own, common))
 
     def scaled(self, by: float, plus: float = 0.0) -> Summary:
         """Of by * values + plus."""
