@@ -40,6 +40,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "why samples are wrong, in exact numbers, and what would mend it",
         'sdekit diagnose --target tutorial --sde "ddpm(n=100)" --sampler ancestral',
     ),
+    "likelihood": (
+        "sdekit.cli.likelihood",
+        "log-likelihoods of data in nats and bits, with what they may be off by",
+        "sdekit likelihood runs/vp --budget",
+    ),
     "verify": (
         "sdekit.cli.verify",
         "check the mathematics of any SDE, sampler, model or loss, yours too",

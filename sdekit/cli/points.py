@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["read_points"]
 
 
-def read_points(path: Path) -> Tensor:
+def read_points(path: Path, *, whole: bool = False, hint: str = "save floating numbers") -> Tensor:
     """The samples of a file as float32 [(n, *dims)].
 
     A `.csv` file has one sample a line, numbers between commas, below a line of names or none.
     An `.npy` file holds an array of floating numbers, samples first. A single column is (n, 1).
+
+    Args:
+        path: the file.
+        whole: read whole numbers too: an array of integers, or a table that holds nothing else,
+            comes as int64.
+        hint: what the refusal of an array of integers says.
 
     Raises:
         DataError: no such file, another format, no sample, or values that are no finite numbers;
@@ -36,8 +42,12 @@ def read_points(path: Path) -> Tensor:
         raise DataError(f"--data {path}: only .npy and .csv files are read")
     try:
         array = readers[path.suffix.lower()](path)
+        if path.suffix.lower() == ".csv" and whole and bool((array == array.round()).all()):
+            array = array.astype(np.int64)
     except OSError as error:
         raise DataError(f"--data {path}: {error.strerror or error}") from None
+    if array.dtype.kind not in ("fiu" if whole else "f"):
+        raise DataError(f"--data {path} holds {array.dtype}; {hint}")
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim == 0 or array.size == 0:
@@ -46,7 +56,7 @@ def read_points(path: Path) -> Tensor:
     if bad.any():
         rows = np.flatnonzero(bad)[:5].tolist()
         raise DataError(f"--data {path} holds NaN or infinity in {bad.sum()} rows, first: {rows}")
-    return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -59,8 +69,6 @@ def _npy(path: Path) -> np.ndarray:
         raise DataError(f"--data {path} is no .npy array of numbers: {why}") from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"--data {path} is an archive of arrays; save one array as .npy")
-    if array.dtype.kind != "f":
-        raise DataError(f"--data {path} holds {array.dtype}; save floating numbers")
     return array
 
 
