@@ -23,7 +23,7 @@ from sdekit.errors import (
     NonFiniteError,
     ShapeError,
 )
-from sdekit.likelihood import Quantization, VariationalDequantizer
+from sdekit.likelihood import Quantization, VariationalDequantizer, dequantize
 
 HOW = Quantization(levels=8)
 WEIGHTS, MEANS, VARS = [0.3, 0.7], [-0.45, 0.35], [0.01, 0.02]
@@ -260,6 +260,11 @@ def test_arguments_that_are_none(call, error, match):
     noise = VariationalDequantizer(HOW, (2,), width=4)
     with pytest.raises(error, match=match):
         call(noise, Gaussian([0.0, 0.0], 1.0).log_prob)
+
+
+def test_both_kinds_of_noise_are_found_by_name():
+    """The module of the one does not hide the function of the other."""
+    assert HOW.cells(dequantize(K, levels=8, generator=seeded())).equal(K)
 
 
 def test_no_steps_leave_it_as_it_was():
