@@ -15,6 +15,9 @@ _HOME = {
     **dict.fromkeys(["ELBO", "RateDistortion", "elbo"], "sdekit.likelihood.bound"),
     "Decoder": "sdekit.likelihood.decoder",
     **dict.fromkeys(["LogProb", "log_prob"], "sdekit.likelihood.density"),
+    **dict.fromkeys(
+        ["DequantizedBound", "VariationalDequantizer"], "sdekit.likelihood.dequantization"
+    ),
     **dict.fromkeys(["decode", "encode", "slerp"], "sdekit.likelihood.latents"),
 }
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from sdekit.likelihood.budget import Budget
     from sdekit.likelihood.decoder import Decoder
     from sdekit.likelihood.density import LogProb, log_prob
+    from sdekit.likelihood.dequantization import DequantizedBound, VariationalDequantizer
     from sdekit.likelihood.latents import decode, encode, slerp
 
 
