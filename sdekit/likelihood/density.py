@@ -32,14 +32,11 @@ from sdekit.errors import ConfigError, DataError, DtypeError, NonFiniteError
 from sdekit.likelihood.budget import Budget, budget_of
 from sdekit.likelihood.divergence import Divergence, Probed, divergence_of
 from sdekit.likelihood.flow import Flow, Level
-from sdekit.likelihood.quadrature import along
 from sdekit.likelihood.solvers import carried, checked_solver
 from sdekit.model import Predictor
 from sdekit.sampling.setup import conditions, evaluating, sde_of
 
 __all__ = ["LogProb", "log_prob"]
-
-_PATH = 0.1  # of the tolerances: those of the path, on which a likelihood depends twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,13 +200,7 @@ class Question:
     def _answer(self, rtol: float, atol: float) -> LogProb:
         flow, change = self.flow()
         z = flow.coordinates(self.x, flow.levels([flow.start])[0])
-        if not len(z) or flow.start == flow.end:  # a chain of one step starts where it ends
-            gain = z.new_zeros(len(z), self.by.columns)
-        elif self.solver == "dopri5":
-            z, path = carried(flow, z, self.solver, _PATH * rtol, _PATH * atol, dense=True)
-            gain = along(change.rates, path, _PATH * (rtol + atol), time=flow.time)
-        else:
-            z, gain = carried(flow, z, self.solver, rtol, atol, change=change)
+        z, gain = carried(flow, z, self.solver, rtol, atol, change=change)
         latent = flow.placed(z, flow.levels([flow.end])[0])
         prior = flow.sde.prior_log_prob(latent)
         each = prior[:, None] + flow.log_volume() + gain

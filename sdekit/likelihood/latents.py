@@ -118,8 +118,7 @@ def _moved(
         ends = flow.end, flow.start
         here, there = ends if back else ends[::-1]
         state = flow.coordinates(x, flow.levels([here])[0])
-        if len(x):
-            state, _ = carried(flow, state, solver, rtol, atol, back=back)
+        state, _ = carried(flow, state, solver, rtol, atol, back=back)
         return flow.placed(state, flow.levels([there])[0]).to(x.dtype)
 
 

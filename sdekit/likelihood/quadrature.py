@@ -17,7 +17,7 @@ estimates that know how fast a rule converges).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -38,26 +38,45 @@ _COARSE[_OUTER] = np.linalg.solve(
 )
 _TOGETHER = 2  # steps of the path in a panel
 _HALVINGS = 12
+_HELD = 2**24  # numbers of the path: 128 MB
+
+Rates = Callable[[Sequence[float], Sequence[Tensor]], list[Tensor]]
 
 
 def along(
-    rates: Callable[[Sequence[float], Sequence[Tensor]], list[Tensor]],
-    path: Sequence[Piece],
+    rates: Rates,
+    path: Iterable[Piece],
     allowed: float,
     *,
     time: Callable[[float], float] = float,
-) -> Tensor:
-    """The integral of `rates` along a path [(batch, columns)].
+) -> tuple[Tensor, Tensor]:
+    """The state at the end of a path [(batch, m)], and the integral along it [(batch, columns)].
 
     Args:
-        rates: from times and states there to rates [(batch, columns)].
-        path: the pieces, one after another.
+        rates: from places and states there to rates [(batch, columns)].
+        path: the pieces, one after another, at least one; few are held at once.
         allowed: the error allowed in a panel.
         time: the time of a place, for messages.
 
     Raises:
         SolverError: a rate is not finite, or panels are halved without end.
     """
+    total: Tensor | float = 0.0
+    held: list[Piece] = []
+    for piece in path:
+        held.append(piece)
+        if len(held) % _TOGETHER == 0 and len(held) * 5 * piece.y.numel() > _HELD:
+            total, end, held = total + _summed(rates, held, allowed, time), piece.end, []
+    if held:
+        total, end = total + _summed(rates, held, allowed, time), held[-1].end
+    assert isinstance(total, Tensor)  # a path has at least one piece
+    return end, total
+
+
+def _summed(
+    rates: Rates, path: Sequence[Piece], allowed: float, time: Callable[[float], float]
+) -> Tensor:
+    """The integral along these pieces [(batch, columns)]."""
     panels = [tuple(path[k : k + _TOGETHER]) for k in range(0, len(path), _TOGETHER)]
     todo = [(pieces, pieces[0].a, pieces[-1].b) for pieces in panels]
     total: Tensor | None = None

@@ -21,7 +21,7 @@ output); Gustafsson 1991, doi:10.1145/210232.210242.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -66,6 +66,11 @@ class Piece(NamedTuple):
     y: Tensor
     parts: tuple[Tensor, Tensor, Tensor, Tensor]
 
+    @property
+    def end(self) -> Tensor:
+        """The state at b [(batch, m)]."""
+        return self.y + self.parts[0]
+
     def __call__(self, t: float) -> Tensor:
         """The state at t [(batch, m)]."""
         u = (t - self.a) / (self.b - self.a)
@@ -85,10 +90,9 @@ def integrate(
     *,
     rtol: float,
     atol: float,
-    dense: bool = False,
     time: Callable[[float], float] = float,
-) -> tuple[Tensor, list[Piece]]:
-    """The state at time b, and with `dense` the pieces of the path to there.
+) -> Iterator[Piece]:
+    """The path from a to b, step by step; none where a = b.
 
     Args:
         slope: the derivative.
@@ -98,7 +102,6 @@ def integrate(
         b: the last time, on either side of a.
         rtol: relative tolerance of eq. (1).
         atol: absolute tolerance.
-        dense: whether to keep the path.
         time: the time of a place, for messages.
 
     Raises:
@@ -112,7 +115,6 @@ def integrate(
     way, t, last = b - a, a, 1e-4
     longest = _LONGEST * min(_COARSE, max(1.0, _COARSE * (rtol + atol)))
     h, steps, overflowed = _FIRST * longest * way, 0, 0
-    pieces: list[Piece] = []
     k[0] = slope(y, levels([a])[0]).reshape(-1)
     _refuse(k[0], time(t), h, 0)
     while t != b:
@@ -140,15 +142,13 @@ def integrate(
                 _refuse(k, time(t), h, steps)
             h *= max(0.2, 0.9 * error**-0.2) if math.isfinite(error) else 0.2
             continue
-        if dense:
-            pieces.append(_piece(t, end, y, new, k, bends))
+        yield _piece(t, end, y, new, k, bends)
         steps, t, y = steps + 1, end, new
         k[0] = k[6]
         error = max(error, 1e-10)
         h *= min(5.0, max(0.2, 0.9 * error**-0.14 * last**0.08))  # eq. (2)
         h = math.copysign(min(abs(h), longest * abs(way)), way)
         last = max(error, 1e-4)
-    return y, pieces
 
 
 def _piece(a: float, b: float, y: Tensor, new: Tensor, k: Tensor, bends: Tensor) -> Piece:

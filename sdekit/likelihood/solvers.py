@@ -15,6 +15,7 @@ from torch import Tensor
 from sdekit._check import choice
 from sdekit.errors import SdekitError, SolverError
 from sdekit.likelihood.flow import Flow
+from sdekit.likelihood.quadrature import along
 from sdekit.likelihood.solve import integrate
 from sdekit.sampling.probability_flow import SCIPY, TORCHDIFFEQ
 
@@ -28,6 +29,9 @@ SOLVERS = (
     *(f"torchdiffeq:{name}" for name in TORCHDIFFEQ),
     *(f"scipy:{name}" for name in SCIPY),
 )
+
+
+_PATH = 0.1  # of the tolerances: those of the path, on which a likelihood depends twice
 
 
 def checked_solver(solver: object) -> str:
@@ -47,10 +51,9 @@ def carried(
     atol: float,
     *,
     back: bool = False,
-    dense: bool = False,
     change: Change | None = None,
-) -> tuple[Tensor, Any]:
-    """Coordinates at the other end, and the path or the change of the density.
+) -> tuple[Tensor, Tensor]:
+    """Coordinates at the other end, and the change of the density on the way.
 
     Args:
         flow: the flow.
@@ -59,21 +62,28 @@ def carried(
         rtol: relative tolerance.
         atol: absolute tolerance.
         back: from the latents to the data.
-        dense: keep the path, by our own solver.
-        change: what changes the density, by a library's solver.
+        change: what changes the density; None: it is not asked for.
 
     Returns:
-        The coordinates [(batch, d)]; and the pieces of the path, or the change [(batch, columns)].
+        The coordinates [(batch, d)], and the change [(batch, columns)].
 
     Raises:
         SolverError: the solve did not reach its end.
     """
     ends = (flow.end, flow.start) if back else (flow.start, flow.end)
-    if solver == "dopri5":
-        return integrate(
-            flow.slope, flow.levels, z, *ends, rtol=rtol, atol=atol, dense=dense, time=flow.time
-        )
     columns = 0 if change is None else change.by.columns
+    if flow.start == flow.end or not len(z):  # a chain of one step starts where it ends
+        return z, z.new_zeros(len(z), columns)
+    if solver == "dopri5":
+        scale = 1.0 if change is None else _PATH
+        path = integrate(
+            flow.slope, flow.levels, z, *ends, rtol=scale * rtol, atol=scale * atol, time=flow.time
+        )
+        if change is not None:
+            return along(change.rates, path, _PATH * (rtol + atol), time=flow.time)
+        for piece in path:
+            end = piece.end
+        return end, z.new_zeros(len(z), 0)
 
     def slope(u: float, state: Tensor) -> Tensor:
         # an error estimate may look a little beyond the ends
