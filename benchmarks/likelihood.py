@@ -30,7 +30,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -152,12 +152,14 @@ WAYS = {"scipy": by_scipy, "torchdiffeq": by_torchdiffeq}
 def timed(go: Callable[[], object], repeats: int) -> list[float]:
     """Seconds of some runs, after one that warms up."""
     go()
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        go()
-        taken.append(time.perf_counter() - started)
-    return taken
+    return [once(go) for _ in range(repeats)]
+
+
+def once(go: Callable[[], object]) -> float:
+    """Seconds of one run."""
+    started = time.perf_counter()
+    go()
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -209,27 +211,25 @@ def compared(kind: str, dim: int, points: int, repeats: int, tols: list[float]) 
     def error(found: Tensor) -> float:
         return float((found - true).square().mean().sqrt())
 
-    own = {
-        (by, tol): error(by_sdekit(model, x, tol, by))
-        for by in ("exact", "rademacher")
-        for tol in LADDER
-    }
+    @cache
+    def own(by: str, tol: float) -> float:
+        return error(by_sdekit(model, x, tol, by))
+
     rows = []
     for other in OTHERS:
         for tol in tols:
             theirs = error(WAYS[other](model, x, tol))
             first = [
-                next((way for way in own if way[0] == by and own[way] <= theirs), None)
+                next(((by, rung) for rung in LADDER if own(by, rung) <= theirs), None)
                 for by in (("exact", "rademacher") if other == "scipy" else ("exact",))
             ]
             allowed = [way for way in first if way] or [("exact", LADDER[-1])]
-            takes = {way: timed(partial(by_sdekit, model, x, way[1], way[0]), 1)[0]
-                     for way in allowed}  # fmt: skip
+            takes = {way: once(partial(by_sdekit, model, x, way[1], way[0])) for way in allowed}
             best = min(allowed, key=takes.__getitem__)
             # side by side, so that a machine that slows down slows both
             pairs = [
-                (timed(partial(by_sdekit, model, x, best[1], best[0]), 1)[0],
-                 timed(partial(WAYS[other], model, x, tol), 1)[0])
+                (once(partial(by_sdekit, model, x, best[1], best[0])),
+                 once(partial(WAYS[other], model, x, tol)))
                 for _ in range(repeats)
             ]  # fmt: skip
             ratios = sorted(a / b for a, b in pairs)
@@ -237,7 +237,7 @@ def compared(kind: str, dim: int, points: int, repeats: int, tols: list[float]) 
             rows.append(
                 Row(
                     kind, dim, other, tol, theirs, statistics.median(b for _, b in pairs), *best,
-                    own[best], statistics.median(a for a, _ in pairs), statistics.median(ratios),
+                    own(*best), statistics.median(a for a, _ in pairs), statistics.median(ratios),
                     ratios[quartile], ratios[-1 - quartile],
                 )
             )  # fmt: skip
