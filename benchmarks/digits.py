@@ -7,7 +7,7 @@ The data are the 1797 images of 64 pixels with 17 levels. A fifth is the test sp
 [-1 + 2 k / 17, -1 + 2 (k + 1) / 17): uniform dequantisation fills it, a chain with the discretised
 decoder sees its middle. Everything is in bits per dimension of the levels: numbers on the test
 split are means over its images with 95 % intervals, and differences to the Gaussian are those of
-the same images. Every row but none is an upper bound on -log2 P(k) / 64, in expectation.
+the same images. Every row is an upper bound on -log2 P(k) / 64, in expectation.
 
     Gaussian    mean and covariance of the dequantised training images, shrunk towards the diagonal
     mixture     of Gaussians, by scikit-learn
