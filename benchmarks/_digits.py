@@ -33,7 +33,6 @@ CELL = DIM * math.log(HOW.width)  # log of the volume of a sample's cell
 BITS = DIM * math.log(2)
 MIDDLES: dict[str, Any] = dict(  # of the cells, for bounds of a chain
     decoder="discretized", levels=17, data_range=(-1 + HOW.width / 2, 1 - HOW.width / 2),
-    variance="beta",
 )  # fmt: skip
 SHRINKAGE = (0.0, 0.01, 0.02, 0.05, 0.1)
 COMPONENTS, FLOORS = (2, 5, 10, 15, 20), (3e-4, 1e-3, 3e-3)
