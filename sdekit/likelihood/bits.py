@@ -61,9 +61,14 @@ class Quantization(Checked):
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        integer("levels", self.levels, ge=2, error=ConfigError)
+        integer("levels", self.levels, ge=2, le=2**53, error=ConfigError)
         low = number("low", self.low)
         self._set(low=low, high=number("high", self.high, gt=low))
+        if not 0 < self.width < math.inf:
+            raise ConfigError(
+                f"low={low:g} and high={self.high:g} with {self.levels} levels have cells of "
+                f"width {self.width:g}, which must be a positive number"
+            )
 
     @property
     def width(self) -> float:
@@ -86,11 +91,17 @@ class Quantization(Checked):
             DataError: a value that is no whole number in 0 .. levels - 1; the first is named.
         """
         values = self.checked(values)
-        x = self.low + self.width * (values.to(torch.float64) + u.to(torch.float64))
-        top = torch.nextafter(
-            torch.tensor(self.high, dtype=u.dtype), torch.tensor(self.low, dtype=u.dtype)
-        )
-        return x.to(u.dtype).clamp_max(float(top))
+        whole = values.to(torch.float64)
+        x = (self.low + self.width * (whole + u.to(torch.float64))).to(u.dtype)
+        # rounding in a narrow type, or u = 1, may leave the cell: then its middle stands for it
+        middle = (self.low + self.width * (whole + 0.5)).to(u.dtype)
+        x = torch.where(self.cells(x) == whole, x, middle)
+        if bool((self.cells(x) != whole).any()):
+            raise DtypeError(
+                f"{u.dtype} cannot tell cells of width {self.width:g} apart on "
+                f"[{self.low:g}, {self.high:g}]; use a wider type"
+            )
+        return x
 
     def checked(self, values: object) -> Tensor:
         """The values, all whole numbers in 0 .. levels - 1."""
@@ -108,9 +119,11 @@ class Quantization(Checked):
         return values
 
     def cells(self, x: Tensor) -> Tensor:
-        """The whole numbers of samples, int64 [the shape of x]; the inverse of `placed`."""
-        cell = ((x.to(torch.float64) - self.low) / self.width).floor()
-        return cell.clamp(0, self.levels - 1).to(torch.int64)
+        """The whole numbers of samples, int64 [the shape of x]; the inverse of `placed`.
+
+        A sample outside [low, high) has a number outside 0 .. levels - 1.
+        """
+        return ((x.detach().to(torch.float64) - self.low) / self.width).floor().to(torch.int64)
 
     def bits_per_dim(self, nats: Tensor, shape: Sequence[int]) -> Tensor:
         """Eq. (3) of log-likelihoods [(batch,)] of x, less log q where q is not 1."""
@@ -154,9 +167,12 @@ def dequantize(
     """
     how = Quantization(levels=levels, low=low, high=high)
     how.checked(values)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise DtypeError(f"dtype must be a floating torch.dtype or None, got {shown(dtype)}")
     source = same_generator(generator, values.device)
     u = torch.rand(values.shape, generator=source, dtype=torch.float64, device=values.device)
-    return how.placed(values, u.to(dtype or torch.get_default_dtype()))
+    return how.placed(values, u.to(dtype))
 
 
 def bits_per_dim(
@@ -195,7 +211,7 @@ def _per_dim(nats: Tensor, shape: Sequence[int]) -> Tensor:
     """-nats / (d log 2)."""
     if not isinstance(nats, Tensor) or not nats.dtype.is_floating_point:
         raise DtypeError(f"nats must be a floating tensor, got {shown(nats)}")
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not len(shape):
         raise ShapeError(f"shape must be the sizes (*dims) of a sample, got {shown(shape)}")
     dim = math.prod(integer("shape", size, ge=1) for size in shape)
     return -nats / (dim * math.log(2))

@@ -12,7 +12,9 @@ each, so that the total is unbiased. What it leaves open is said:
 
 - per sample, from several draws: the variance of the draws. From one draw, or where the times are
   drawn too, from neighbouring times in pairs, sum of (y_k - y_{k+1})^2: that counts the terms' own
-  change from time to time as noise, and is on average too large, never too small (Cochran).
+  change from time to time as noise, and is on average too large (Cochran). That is of its mean
+  over seeds: with a handful of times few runs meet the last strata, where a chain's terms are
+  large, and a run that does not is surer than it should be. Take all times, or some dozens.
 - of the mean over the data, by the central limit theorem, samples being drawn independently; the
   times are the same for all samples, so that their part is added.
 
@@ -207,7 +209,7 @@ def elbo(
         generator=generator,
     )  # fmt: skip
     parts = []
-    with torch.no_grad(), evaluating(model):
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
         for low in range(0, len(x), chunk):
             rows = x[low : low + chunk]
             mine = sliced(given, low, low + len(rows), len(x))

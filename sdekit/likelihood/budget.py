@@ -10,7 +10,8 @@ r"""What a log-likelihood may be off by, line by line.
     truncation   x is taken at t_min, where it carries some noise: log p_0(x) - log p_a(x)      (4)
 
 (3) is exact where the law p_b is known. A network's own density *is* the prior's, pushed through
-its flow: there it is 0, by definition. In (4) the law at t_min is that of x_0 with noise of
+its flow: there it is 0, by definition, and p_0 below is the model's own; how far that is from the
+data's no budget can say. In (4) the law at t_min is that of x_0 with noise of
 variance tau = sigma^2 / alpha^2, shrunk by alpha:
 
     log p_a(x) = log p_a(alpha x) + (1 - alpha) x . s,   s at (1 + alpha) x / 2,
@@ -85,7 +86,7 @@ class Budget:
 
     @property
     def total(self) -> Tensor:
-        """For the density of the data: the right-hand side of eq. (6) [(batch,)]."""
+        """For the density at t = 0, of the data or of a network's own: eq. (6) [(batch,)]."""
         return (self.prior + self.truncation).abs() + self.change + self.solver + self.probes
 
     def __str__(self) -> str:
@@ -167,7 +168,7 @@ def _truncated(question: Question, spread: _Spread) -> tuple[Tensor, Tensor, int
         raw, divergence = change.probed(point, level)
         score = flow.score_of(point, raw, level).reshape(len(x), flow.dim)
         bend, columns = at**2 * (divergence.mean(1) + score.square().sum(1)), divergence.shape[1]
-        stderr = divergence.std(1) / columns**0.5 if columns > 1 else torch.zeros_like(bend)
+        stderr = divergence.std(1) / columns**0.5 if columns > 1 and len(bend) else 0 * bend
         return bend, at**2 * spread(stderr)
 
     half_tau = 0.5 * math.exp(-log_snr)

@@ -90,7 +90,7 @@ class Decoder(Checked):
 
     @property
     def half_bin(self) -> float:
-        """H of eq. (2)."""
+        """The half-width h of eq. (2)."""
         low, high = self.data_range
         return (high - low) / (2 * (self.levels - 1))
 

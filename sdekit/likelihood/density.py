@@ -18,6 +18,7 @@ References: Chen et al., arXiv:1806.07366, theorem 1; Grathwohl et al., arXiv:18
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,13 +201,14 @@ class Question:
     def _answer(self, rtol: float, atol: float) -> LogProb:
         flow, change = self.flow()
         z = flow.coordinates(self.x, flow.levels([flow.start])[0])
+        change.check(z)
         z, gain = carried(flow, z, self.solver, rtol, atol, change=change)
         latent = flow.placed(z, flow.levels([flow.end])[0])
         prior = flow.sde.prior_log_prob(latent)
         each = prior[:, None] + flow.log_volume() + gain
         spread = torch.zeros_like(prior)
         if self.by.probes is not None:
-            some = self.by.columns > 1
+            some = self.by.columns > 1 and len(each) > 0
             spread = each.std(1) / self.by.columns**0.5 if some else spread.fill_(torch.nan)
         known = getattr(self.model, "at", None)
         gap = None if known is None else known(flow.t_max).log_prob(latent) - prior
@@ -232,6 +234,20 @@ class Change:
             axes = flow.frame.axes
             self._norms = v.square().sum(2).T
             self._squares = (v if axes is None else v @ axes).square()
+
+    def check(self, z: Tensor) -> None:
+        """Refuse a model of which autograd does not see all, at coordinates z [(batch, d)].
+
+        Where signal and noise are alike the output changes over lengths like the data's own.
+        """
+        middle = min(max(math.pi / 4, self.flow.start), self.flow.end)
+        at = self.flow.levels([middle], trace=True)[0]
+        if len(z) and (self.by.probes is not None or self.flow.trace is None):
+            x = self.flow.placed(z.clamp(-3.0, 3.0), at)
+            self.by.check(self._counted, x, at.t, float(at.std.mean()))
+
+    def _counted(self, x: Tensor, t: float) -> Tensor:
+        return self.flow.counted.ask(self.flow.raw, x, t)
 
     def rates(self, places: Sequence[float], states: Sequence[Tensor]) -> list[Tensor]:
         """r (div s + sum 1/v) at these places and coordinates, each [(batch, columns)]."""

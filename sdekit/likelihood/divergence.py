@@ -29,11 +29,12 @@ from sdekit._check import choice, integer
 from sdekit.errors import ConfigError, ModelError
 from sdekit.sampling.noise import KeyedNoise, seed_from
 
-__all__ = ["DIVERGENCES", "Divergence", "Probed", "divergence_of"]
+__all__ = ["DIVERGENCES", "Divergence", "Probed", "divergence_of", "refuse_unless_constant"]
 
 DIVERGENCES = ("exact", "rademacher", "gaussian")
 _LARGEST = 10_000  # dimensions of an exact divergence
 _FEW, _MANY = 4, 1024  # dimensions up to which, samples from which, vmap gains nothing
+_PROBES = 2**30  # numbers of all probes: 8 GB
 _NUMBERS = 2**24  # of the rows that are pulled back at once
 
 RawCall = Callable[[Tensor, Any], Tensor]
@@ -68,30 +69,54 @@ class Divergence:
         with torch.inference_mode(False), torch.enable_grad():
             point = x.detach().clone().requires_grad_()
             raw = call(point, t)
-            if not self._differentiable and not self._checked(call, point, raw, t):
+            if not self._differentiable:
+                self._differentiable = _slope(raw, raw.sum(), point) is not None
+            if not (self._differentiable and raw.requires_grad):
+                refuse_unless_constant(call, point, raw, t)
                 return Probed(raw.detach(), x.new_zeros(len(x), self.columns))
             found = self._pulled(point, raw)
         return Probed(raw.detach(), found.detach())
 
-    def _checked(self, call: RawCall, point: Tensor, raw: Tensor, t: float) -> bool:
-        """Whether the output has a gradient; no gradient is right for a constant alone."""
-        if raw.requires_grad:
-            (slope,) = torch.autograd.grad(raw.sum(), point, retain_graph=True, allow_unused=True)
-            if slope is not None:
-                self._differentiable = True
-                return True
+    def check(self, call: RawCall, x: Tensor, t: float, size: float) -> None:
+        """Compare autograd along one direction with a difference, at samples where both are tame.
+
+        Args:
+            call: the model's raw output.
+            x: samples [(batch, *dims)].
+            t: their time, one at which the output is smooth.
+            size: over which lengths x changes there.
+
+        Raises:
+            ModelError: half of the samples or more have another derivative than autograd says: a
+                part of the model is detached; or the output has none and is not constant.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            point = x.detach().clone().requires_grad_()
+            raw = call(point, t)
+            eps = torch.finfo(raw.dtype).eps
+            v = torch.arange(x[0].numel(), device=x.device).cos().sign().to(raw.dtype)
+            v = v.reshape(x.shape[1:]).expand(x.shape)
+            slope = _slope(raw, (raw * v).sum(), point)
+            if slope is None or not bool(slope.any()):
+                refuse_unless_constant(call, point, raw, t)
+                return
+        step = size * eps ** (1 / 3)
         with torch.no_grad():
-            x = point.detach()
-            # far away, in an order turned round: also what is constant in pieces shows there
-            ramp = torch.linspace(-3, 3, x.numel(), dtype=x.dtype, device=x.device)
-            others = (-2 * x - 1, ramp.reshape(x.shape) - x)
-            if any(bool((call(other, t) != raw).any()) for other in others):
+            moved = call(x + step * v.to(x.dtype), t) - call(x - step * v.to(x.dtype), t)
+            change = (moved / (2 * step)).reshape(len(x), -1).double()
+            flat = v.reshape(len(x), -1).double()
+            seen, true = (slope.reshape(len(x), -1) * flat).sum(1), (change * flat).sum(1)
+            noise = eps / step * raw.reshape(len(x), -1).abs().sum(1)
+            allowed = 0.1 * (seen.abs() + true.abs()) + 8 * noise
+            allowed = allowed + 0.05 * change.norm(dim=1) * flat.norm(dim=1)
+            if float(((seen - true).abs() > allowed).double().mean()) >= 0.5:
+                worst = int(((seen - true).abs() - allowed).argmax())
                 raise ModelError(
-                    "the divergence needs autograd, and the model's output has no gradient in x "
-                    f"at t = {t:.6g} though it depends on x: it is detached, rounded, computed "
-                    "under no_grad or by another library"
+                    "the divergence needs autograd, and the model's output changes by "
+                    f"{float(true[worst]):.4g} along a direction in which autograd says "
+                    f"{float(seen[worst]):.4g} (t = {t:.6g}): a part of it is detached, rounded "
+                    "or random"
                 )
-        return False
 
     def _pulled(self, point: Tensor, raw: Tensor) -> Tensor:
         """v . (J^T v) [(batch, columns)]."""
@@ -128,6 +153,32 @@ class Divergence:
         return flat.to(raw.dtype).reshape(raw.shape[1:]).expand(raw.shape)
 
 
+def _slope(raw: Tensor, value: Tensor, point: Tensor) -> Tensor | None:
+    """d value / d point; None where the output has no graph that leads there."""
+    if not raw.requires_grad:
+        return None
+    return torch.autograd.grad(value, point, retain_graph=True, allow_unused=True)[0]
+
+
+def refuse_unless_constant(call: RawCall, point: Tensor, raw: Tensor, t: float) -> None:
+    """No derivative in x is right for a constant alone.
+
+    Raises:
+        ModelError: the output has none, and depends on x.
+    """
+    with torch.no_grad():
+        x = point.detach()
+        # far away, in an order turned round: also what is constant in pieces shows there
+        ramp = torch.linspace(-3, 3, x.numel(), dtype=x.dtype, device=x.device)
+        others = (-2 * x - 1, ramp.reshape(x.shape) - x)
+        if any(bool((call(other, t) != raw).any()) for other in others):
+            raise ModelError(
+                "the divergence needs autograd, and the model's output has no gradient in x at "
+                f"t = {t:.6g} though it depends on x: it is detached, rounded, computed under "
+                "no_grad or by another library"
+            )
+
+
 def divergence_of(name: str, probes: object, x: Tensor, seed: object) -> Divergence:
     """The divergence of this name for samples like x.
 
@@ -155,6 +206,12 @@ def divergence_of(name: str, probes: object, x: Tensor, seed: object) -> Diverge
                 "several probes"
             )
         return Divergence(None)
+    if count * x.numel() > _PROBES:
+        memory = f"{8e-9 * count * x.numel():.3g} GB"
+        raise ConfigError(
+            f"probes={count} of {len(x)} samples of {dim} numbers take {memory}; allowed are "
+            f"{_PROBES // max(1, x.numel())}, or fewer samples at a time"
+        )
     noise, like = KeyedNoise(seed_from(seed)), torch.empty_like(x, dtype=torch.float64)
     drawn = torch.stack([noise(like).clone() for _ in range(count)])
     return Divergence(

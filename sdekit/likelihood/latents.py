@@ -13,13 +13,14 @@ for (1); White, arXiv:1609.04468 (latents).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdekit._check import integer, number, same_device
+from sdekit._check import finite, floating, integer, number, same_device
 from sdekit.errors import ShapeError
 from sdekit.likelihood.density import data
 from sdekit.likelihood.flow import Flow
@@ -150,10 +151,12 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
         raise ShapeError(f"b must have a's shape {tuple(a.shape)}, got {tuple(b.shape)}")
     same_device("a", a, "b", b)
     single = not isinstance(weight, Tensor) or weight.ndim == 0
-    at = torch.as_tensor(weight, dtype=torch.float64, device=a.device)
+    if single:
+        weight = torch.tensor(number("weight", weight), dtype=torch.float64)
+    at = finite("weight", floating("weight", weight)).to(a.device, torch.float64)
     if at.ndim > 1:
         raise ShapeError(f"weight must be a number or (k,), got shape {tuple(at.shape)}")
-    first, second = (x.to(torch.float64).reshape(len(x), -1) for x in (a, b))
+    first, second = (x.to(torch.float64).reshape(len(x), math.prod(x.shape[1:])) for x in (a, b))
     units = [x / x.norm(dim=1, keepdim=True).clamp_min(1e-300) for x in (first, second)]
     # the angle by the chord: acos of the product is blind near 0 and pi
     chord, whole = (units[0] - units[1]).norm(dim=1), (units[0] + units[1]).norm(dim=1)

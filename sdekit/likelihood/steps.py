@@ -165,7 +165,7 @@ class ContinuousSteps(Steps):
         """x_0(x_t) - x_0, and half of the right-hand side of (2)."""
         t, rows = self._rows(k)
         x_t, _ = aim(rows, x0, noise)
-        told = t.to(x0.device)
+        told = t.to(x0.device, copy=True)  # one made in inference mode is nothing for autograd
         by = Divergence(None if probe is None else torch.where(probe < 0, -1.0, 1.0)[None])
         found = by(lambda x, at: called(self.model, x, told, cond)[0], x_t, float(t.max()))
         *_, c, _, on_x = rows.to(x0.device).unbind(-1)

@@ -82,7 +82,7 @@ class ExactScore:
     def __call__(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """The exact prediction at x [(batch, *dims)] and t [float, or one a sample]."""
         if cond:
-            raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
+            raise ShapeError(f"an exact score takes no condition, got {', '.join(map(str, cond))}")
         samples("x", x, self.target.shape)
         times, _ = as_time(t, self.sde.t_max)
         if times.numel() == 1:
@@ -110,7 +110,7 @@ class ExactScore:
 
     def _laws(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> PerTime:
         if cond:
-            raise ShapeError(f"an exact score takes no condition, got {', '.join(cond)}")
+            raise ShapeError(f"an exact score takes no condition, got {', '.join(map(str, cond))}")
         if tuple(x.shape[1:]) != tuple(self.target.shape):
             raise ShapeError(
                 f"samples of {self.target!r} have shape {tuple(self.target.shape)}, "

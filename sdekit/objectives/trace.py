@@ -11,7 +11,7 @@ backward pass, whose graph is kept where the loss itself is to be differentiated
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdekit._check import shown
 from sdekit.errors import ModelError
+from sdekit.likelihood.divergence import refuse_unless_constant
 from sdekit.model import Prediction, Predictor
 
 __all__ = ["along_slices", "coordinate_slices"]
@@ -67,7 +68,21 @@ def along_slices(
         slope = None
         if value.requires_grad:
             (slope,) = torch.autograd.grad(value, point, create_graph=keep, allow_unused=True)
-        if slope is None:  # the same everywhere
-            slope = torch.zeros_like(point)
+        if slope is None or not bool(slope.any()):
+            _refuse_detached(seen, point, lambda x, at: model(x, times, **given).eps)
+            slope = torch.zeros_like(point) if slope is None else slope
         curvature = (slope.reshape(n, m, -1) * slices).sum(-1)
     return (eps, curvature) if keep else (eps.detach(), curvature.detach())
+
+
+def _refuse_detached(seen: Prediction, point: Tensor, call: Callable[..., Tensor]) -> None:
+    """A raw output without a graph that leads to x is one that does not depend on x, or an error.
+
+    Raises:
+        ModelError: it does depend on x.
+    """
+    raw, slope = seen.raw, None
+    if raw.requires_grad:
+        (slope,) = torch.autograd.grad(raw.sum(), point, retain_graph=True, allow_unused=True)
+    if slope is None:  # a slope of 0 is right where the output is flat
+        refuse_unless_constant(call, point, seen.eps, float(torch.as_tensor(seen.t).max()))
