@@ -50,7 +50,7 @@ _DENSE = (
 )  # fmt: skip
 _FIRST = 0.08  # of the longest step: the first one
 _LONGEST = 0.125  # of the way: a state at rest tells nothing of what it will meet;
-_COARSE = 4.0  # times as long where a tolerance asks for no more than a figure
+_COARSE = 8.0  # times as long where a tolerance asks for no more than a figure
 _SHORTEST = 1e-13  # of the way
 _TRIES = 8  # steps of a solve that may overflow, each tried again at a fifth of its length
 
