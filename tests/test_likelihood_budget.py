@@ -74,6 +74,16 @@ def test_coverage_with_probes(kind, generator):
     check(cases(VPSDE(), 1e-3, generator, (LAWS[0], wide), **how), wide=8.0)
 
 
+def test_probes_widen_what_the_truncation_may_be_off_by():
+    x = Tutorial().sample(20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = ExactScore(Tutorial(), VPSDE())
+    exact = log_prob(model, x).budget
+    probed = log_prob(model, x, divergence="gaussian", probes=4, seed=0).budget
+    assert bool((probed.change > exact.change).all())
+    off = (probed.truncation - exact.truncation).abs()
+    assert float((off <= probed.change).double().mean()) > 0.95
+
+
 def test_one_probe_says_nothing():
     found = log_prob(ExactScore(Tutorial(), VPSDE()), torch.zeros(2, 2), divergence="gaussian")
     assert bool(found.budget.probes.isinf().all())

@@ -13,13 +13,13 @@ import torch
 from sampling_support import each, entries
 from support import assert_close
 
-from sdekit import ExactScore, Gaussian, ScoreModel, log_prob
+from sdekit import ExactScore, Gaussian, ImplicitScoreMatching, ScoreModel, elbo, log_prob
 from sdekit.errors import ConfigError, ModelError
 from sdekit.likelihood.density import Change
 from sdekit.likelihood.divergence import Divergence, divergence_of
 from sdekit.likelihood.flow import Flow
 from sdekit.sde import VPSDE
-from sdekit.targets import ExactTarget
+from sdekit.targets import Empirical, ExactTarget
 from sdekit.targets.mixture import Tutorial
 
 F64 = torch.float64
@@ -175,6 +175,63 @@ def test_a_model_without_a_gradient_is_refused(name):
     x = torch.tensor([[0.5, -1.0], [0.1, 0.1]])
     with pytest.raises(ModelError, match="divergence needs autograd"):
         log_prob(ScoreModel(DETACHED[name], VPSDE()), x)
+
+
+class Partly(torch.nn.Module):
+    """The noise of N(0, I / 4) on VP, a part of which autograd does not see."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen, self.gain = seen, torch.nn.Parameter(torch.ones((), dtype=F64))
+
+    def forward(self, x, time):
+        alpha, var = VPSDE().alpha(time.double()), VPSDE().var(time.double())
+        scale = self.gain * var.sqrt() / (alpha.square() / 4 + var)
+        return scale.to(x.dtype)[:, None] * self.seen(x)
+
+
+PARTS = {
+    "a tenth is seen": lambda x: 0.9 * x.detach() + 0.1 * x,
+    "rounded": lambda x: (x * 64).round() / 64,
+    "nothing is seen, but there are parameters": lambda x: x.detach(),
+}
+every_part = pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+
+
+@every_part
+def test_a_part_that_autograd_does_not_see(part):
+    x = Gaussian([0.0, 0.0], 0.25).sample(4, generator=torch.Generator().manual_seed(0), dtype=F64)
+    with pytest.raises(ModelError, match="autograd"):
+        log_prob(ScoreModel(Partly(part), VPSDE()), x)
+    whole = log_prob(ScoreModel(Partly(lambda x: x), VPSDE()), x)
+    exact = log_prob(ExactScore(Gaussian([0.0, 0.0], 0.25), VPSDE()), x)
+    assert_close(whole.nats, exact.nats, tol=1e-4, scale=1.0)
+
+
+def test_losses_and_bounds_refuse_what_is_detached():
+    model = ScoreModel(Partly(PARTS["nothing is seen, but there are parameters"]), VPSDE())
+    x = torch.ones(4, 2, dtype=F64)
+    with pytest.raises(ModelError, match="autograd"):
+        elbo(model, x, form="ism", times=3, seed=0)
+    with pytest.raises(ModelError, match="autograd"):
+        ImplicitScoreMatching()(model, x)
+
+
+def test_a_laplacian_over_several_pieces_of_the_data():
+    data = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    law, x = Empirical(data, var=0.1), data[:3] + 0.1
+    assert_close(law.laplacian(x), ExactTarget._curved(law, x)[1], tol=1e-10)
+
+
+def test_more_probes_than_memory():
+    with pytest.raises(ConfigError, match="GB"):
+        divergence_of("rademacher", 10**12, torch.zeros(3, 2), 0)
+
+
+def test_no_samples_and_several_probes():
+    model = ExactScore(Tutorial(), VPSDE())
+    found = log_prob(model, torch.zeros(0, 2), divergence="gaussian", probes=2)
+    assert found.budget.total.shape == (0,)
 
 
 @pytest.mark.parametrize("law", each(entries("target")))

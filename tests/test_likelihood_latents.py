@@ -14,7 +14,7 @@ from sampling_support import draws
 from support import assert_close
 
 from sdekit import ExactScore, Gaussian, ScoreModel, decode, encode, log_prob
-from sdekit.errors import ShapeError
+from sdekit.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from sdekit.likelihood import slerp
 from sdekit.model import MLP
 from sdekit.sde import DDPM, VESDE, VPSDE, FlowSDE, SubVPSDE
@@ -96,6 +96,13 @@ def test_where_there_is_no_great_circle(angle):
 
 def test_arguments():
     x = torch.zeros(2, 3)
+    assert slerp(x[:0], x[:0], 0.3).shape == (0, 3)
+    for weight in ("1", None, True, [0.1], 1j):
+        with pytest.raises(DtypeError, match="weight"):
+            slerp(x, x, weight)
+    for weight in (math.nan, torch.tensor([0.0, math.inf])):
+        with pytest.raises((ConfigError, NonFiniteError), match="weight"):
+            slerp(x, x, weight)
     with pytest.raises(ShapeError, match="a's shape"):
         slerp(x, x[:1], 0.5)
     with pytest.raises(ShapeError, match="weight"):

@@ -25,6 +25,7 @@ ALPHA, REPLAYS, MOST = 1e-2, 2000, 0.022
 VP = VPSDE()
 TWO = GaussianMixture(f64([0.3, 0.7]), f64([[1.0], [-0.8]]), f64([0.2, 0.5]))
 DSM = entries("objective")["dsm-0"]
+LAW = entries("time")["uniform-0"]
 
 
 def wide(by):
@@ -49,6 +50,13 @@ def late(by):
     return altered(DSM, prepare=prepare)
 
 
+def later(by):
+    def times(self, sde, u, weighting):
+        return type(LAW).times(self, sde, u, weighting).clamp_min(by)
+
+    return altered(LAW, times=times)
+
+
 def noisy(by):
     def prepare(self, model, x0, generator):
         t = type(DSM).prepare(self, model, x0, generator)[1]
@@ -65,6 +73,9 @@ GRADED = {
     "target_draws": (TWO, 2000, [(moved(0.08), 0.3), (moved(0.15), 0.95), (moved(0.3), 0.999)]),
     "times_are_drawn_from_their_law": (
         DSM, 2000, [(late(0.04), 0.1), (late(0.06), 0.95), (late(0.1), 0.999)],
+    ),
+    "published_law": (
+        LAW, 2000, [(later(0.04), 0.1), (later(0.06), 0.95), (later(0.1), 0.999)],
     ),
     "noise_is_standard": (
         DSM, 2000, [(noisy(1.05), 0.4), (noisy(1.1), 0.95), (noisy(1.2), 0.999)],

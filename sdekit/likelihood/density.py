@@ -82,6 +82,9 @@ class LogProb:
         """What `nats` may be off by, line by line; found when it is first asked for.
 
         It takes a second solve at a tighter tolerance.
+
+        Raises:
+            SolverError: that solve did not reach its end: max_nfe counts its calls anew.
         """
         return self._budget(self)
 

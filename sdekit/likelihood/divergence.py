@@ -66,6 +66,8 @@ class Divergence:
 
     def __call__(self, call: RawCall, x: Tensor, t: float) -> Probed:
         """The raw output at x [(batch, *dims)] and its divergence."""
+        if not len(x):
+            return Probed(x, x.new_zeros(0, self.columns))
         with torch.inference_mode(False), torch.enable_grad():
             point = x.detach().clone().requires_grad_()
             raw = call(point, t)

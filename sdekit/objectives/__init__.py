@@ -2,7 +2,7 @@
 
 from sdekit.objectives.base import Objective
 from sdekit.objectives.dsm import DSM
-from sdekit.objectives.fisher import Divergence, FisherDivergence
+from sdekit.objectives.fisher import FisherDivergence, FisherResult
 from sdekit.objectives.implicit import ImplicitScoreMatching
 from sdekit.objectives.sliced import SlicedScoreMatching
 from sdekit.objectives.times import (
@@ -31,9 +31,9 @@ __all__ = [
     "DSM",
     "P2",
     "VLB",
-    "Divergence",
     "EDMWeighting",
     "FisherDivergence",
+    "FisherResult",
     "ImplicitScoreMatching",
     "Importance",
     "Likelihood",

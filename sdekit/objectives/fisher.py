@@ -30,11 +30,11 @@ from sdekit.objectives.timed import linear_sde
 from sdekit.sampling.setup import evaluating, placed
 from sdekit.targets import ExactTarget
 
-__all__ = ["Divergence", "FisherDivergence"]
+__all__ = ["FisherDivergence", "FisherResult"]
 
 
 @dataclass(frozen=True, eq=False)
-class Divergence:
+class FisherResult:
     """What `FisherDivergence` measured.
 
     Attributes:
@@ -115,7 +115,7 @@ class FisherDivergence:
             raise ConfigError(f"weights must be >= 0 with a positive sum, got {shown(weights)}")
         self.weights = weights.detach().double() / weights.sum().double()
 
-    def __call__(self, model: Predictor, **cond: Any) -> Divergence:
+    def __call__(self, model: Predictor, **cond: Any) -> FisherResult:
         """The divergence of a model with a linear SDE, without gradients.
 
         Args:
@@ -149,7 +149,7 @@ class FisherDivergence:
                 rows.append(torch.stack([a.mean(), a.std(), ratio, spread]))
         absolute, wide, relative, spread = torch.stack(rows, dim=1)
         stderr = spread / math.sqrt(self.n)
-        return Divergence(
+        return FisherResult(
             times=t,
             absolute=absolute,
             absolute_stderr=wide / math.sqrt(self.n),
