@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="the benchmark's --json file")
     found = json.loads(parser.parse_args().file.read_text(encoding="utf-8"))
     regions = {
-        "cases": str(found["cases"]),
+        "cases": f"Of {found['cases']} cases a row, on a Gaussian and three mixtures:",
         "budgets": table(
             ["process", "tolerance", "data: median error", "covered", "budget / error",
              "corrected: median error", "covered", "budget / error"],
