@@ -124,6 +124,7 @@ def test_denoising_is_part_of_truncation():
     assert found.truncation.w2 == pytest.approx(bures_wasserstein(shrunk, LAW), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_samples_agree_with_the_exact_laws():
     """The tutorial, by 20,000 samples and by quadrature: weights within five standard errors."""
     model = ExactScore(make("target", "tutorial"), DDPM.linear(100))

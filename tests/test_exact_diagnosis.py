@@ -281,6 +281,7 @@ def test_an_error_that_samples_cannot_show_is_not_mended():
     assert "No error is to be seen with 500 samples" in found.sentence
 
 
+@pytest.mark.slow
 def test_samples_that_show_an_error_have_mends_with_standard_errors():
     model = ExactScore(make("target", "tutorial"), DDPM.linear(60))
     found = diagnose("ancestral", model, method="samples", n=1000, seed=1)

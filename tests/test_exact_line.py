@@ -60,6 +60,7 @@ def test_gaussians_in_closed_form(shift, log_a, log_b):
     assert left.total_variation(right) == pytest.approx(total_variation(p, q), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_mixtures_that_differ_in_weights():
     """W2 by brute quadrature in u with SciPy's root finder; KL and TV by quadrature in x."""
     p, q = Law1D.of(TWO), Law1D.of(MOVED)

@@ -261,6 +261,7 @@ def test_scaling_the_data_and_the_noise_leaves_the_grid_of_ve():
     assert float((other - small).abs().max()) > 0.02
 
 
+@pytest.mark.slow
 def test_a_spectrum_may_be_long_or_have_zeros():
     variances = torch.cat([torch.zeros(3), torch.logspace(-4, 0, 500)])
     grid = optimal_grid("ddim", VPSDE(), variances, steps=3)

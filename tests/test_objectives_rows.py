@@ -61,7 +61,13 @@ def test_times_of_every_allowed_shape(t):
 
 
 @objectives
-@pytest.mark.parametrize("parametrization", PARAMETRISATIONS)
+@pytest.mark.parametrize(
+    "parametrization",
+    [
+        pytest.param(name, marks=() if name in ("eps", "edm") else pytest.mark.slow)
+        for name in PARAMETRISATIONS
+    ],
+)
 @pytest.mark.parametrize("sde", SDES, ids=repr)
 def test_finite_at_the_ends(sde, parametrization, objective):
     """At t_min, where the first node of a chain stands in for the data itself, and at t_max."""

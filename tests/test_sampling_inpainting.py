@@ -141,6 +141,7 @@ def off(law: Gaussian) -> tuple[float, float]:
     return float(mean), float((law.cov.diagonal()[1:] / var - 1).abs().max())
 
 
+@pytest.mark.slow
 def test_replacement_comes_closer_with_every_round():
     """Means off by 0.70, 0.43, 0.19 and 0.08 standard deviations: ten steps and few rounds."""
     found = [off(law_of(method="replace", resample=r, steps=10)) for r in (1, 3, 10, 30)]

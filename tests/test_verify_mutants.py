@@ -27,11 +27,17 @@ KINDS = tuple(dict.fromkeys(mutant.kind for mutant in MUTANTS))
 ELSEWHERE = {14, 15, 32}
 
 
-# of samplers whose orders and limits take long, but for what peers had wrong
+# the first mutant of each check, and what peers had wrong, are for the fast suite; of the kinds
+# that take long the others are not, nor are samplers' orders and limits
+COSTLY = ("sampler", "sde", "objective", "likelihood", "predictor")
+FIRST = {check: mutant.name for mutant in reversed(MUTANTS) for check in mutant.caught_by}
 LONG = {
     mutant.name: mutant for mutant in MUTANTS
-    if mutant.kind == "sampler" and {"declared_order", "limit_law"} & {*mutant.caught_by}
-    and (mutant.peer is None or mutant in multistep.ROWS)
+    if mutant.kind in COSTLY and (
+        (mutant.peer is None and mutant.name not in FIRST.values())
+        or ({"declared_order", "limit_law"} & {*mutant.caught_by}
+            and (mutant.peer is None or mutant in multistep.ROWS))
+    )
 }  # fmt: skip
 
 
