@@ -198,6 +198,18 @@ def keywords(cls: type, given: Iterable[str]) -> None:
             raise TypeError(f"{cls.__name__} has no field {name!r}; {hint}")
 
 
+def like(name: str, x: object, other_name: str, other: Tensor) -> Tensor:
+    """A floating tensor of the other one's shape, on its device."""
+    tensor = floating(name, x)
+    if tensor.shape != other.shape:
+        raise ShapeError(
+            f"{name} must have {other_name}'s shape {tuple(other.shape)}, "
+            f"got {tuple(tensor.shape)}"
+        )
+    same_device(name, tensor, other_name, other)
+    return tensor
+
+
 class Checked:
     """A base whose constructors name the nearest field when a keyword is misspelt."""
 

@@ -234,11 +234,12 @@ def test_no_samples_and_several_probes():
     assert found.budget.total.shape == (0,)
 
 
-@pytest.mark.parametrize("law", each(entries("target")))
+EXACT = {key: law for key, law in entries("target").items() if isinstance(law, ExactTarget)}
+
+
+@pytest.mark.parametrize("law", each(EXACT))
 def test_laplacians_of_exact_laws(law):
     """Property 24: the divergence of the score in closed form, against autograd's."""
-    if not isinstance(law, ExactTarget):
-        pytest.skip("a law without a score")
     law = law.perturbed(0.8, 0.3)
     x = law.sample(5, generator=torch.Generator().manual_seed(0), dtype=F64)
     x = torch.cat([x, 30 * x[:1]])  # and far out

@@ -35,15 +35,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdekit._check import integer, readable, samples
-from sdekit.errors import DataError, DtypeError, NonFiniteError
+from sdekit._check import integer, readable
+from sdekit.errors import DataError, NonFiniteError
 from sdekit.likelihood.chain import prior_kl
 from sdekit.likelihood.decoder import Decoder
-from sdekit.likelihood.seen import linear
+from sdekit.likelihood.density import data
+from sdekit.likelihood.seen import linear_sde
 from sdekit.likelihood.steps import Steps, steps_of
 from sdekit.model import Predictor
 from sdekit.sampling.noise import KeyedNoise, seed_from
-from sdekit.sampling.setup import conditions, evaluating, sliced
+from sdekit.sampling.setup import conditions, quiet, sliced
 
 __all__ = ["ELBO", "RateDistortion", "elbo"]
 
@@ -197,7 +198,7 @@ def elbo(
         >>> bound.terms.shape, bound.nfe
         (torch.Size([199, 500]), 400)
     """
-    sde, x = linear(model), _data(x)
+    sde, x = linear_sde(model), _data(x)
     last = Decoder(kind=decoder, levels=levels, data_range=data_range, tanh=tanh)
     last.check(x)
     draws = integer("draws", draws, ge=1)
@@ -209,7 +210,7 @@ def elbo(
         generator=generator,
     )  # fmt: skip
     parts = []
-    with torch.inference_mode(False), torch.no_grad(), evaluating(model):
+    with quiet(model):
         for low in range(0, len(x), chunk):
             rows = x[low : low + chunk]
             mine = sliced(given, low, low + len(rows), len(x))
@@ -228,20 +229,18 @@ def elbo(
     )  # fmt: skip
 
 
+_WHOLE = (
+    "dequantise it for a Gaussian decoder, or scale its levels to data_range "
+    "for decoder='discretized'"
+)
+
+
 def _data(x: object) -> Tensor:
     """A finite, non-empty batch of data without gradient."""
-    if isinstance(x, Tensor) and not (x.dtype.is_floating_point or x.dtype.is_complex):
-        raise DtypeError(
-            f"x must be a real floating tensor, got {x.dtype}: dequantise it for a Gaussian "
-            "decoder, or scale its levels to data_range for decoder='discretized'"
-        )
-    try:
-        x = samples("x", x)
-    except NonFiniteError as error:
-        raise DataError(str(error)) from None
-    if x.numel() == 0:
-        raise DataError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
-    return x.detach()
+    found = data(x, whole=_WHOLE)
+    if found.numel() == 0:
+        raise DataError(f"x must hold at least one sample, got shape {tuple(found.shape)}")
+    return found
 
 
 def _costs(

@@ -40,6 +40,8 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from sdekit.sampling.setup import quiet
+
 if TYPE_CHECKING:
     from sdekit.likelihood.density import LogProb, Question
     from sdekit.likelihood.divergence import Divergence
@@ -73,11 +75,6 @@ class Budget:
     truncation: Tensor
     change: Tensor
     nfe: int
-
-    @property
-    def at_t_min(self) -> Tensor:
-        """For the density at t_min: |prior| + solver + probes [(batch,)]."""
-        return self.prior.abs() + self.solver + self.probes
 
     @property
     def corrected(self) -> Tensor:
@@ -115,7 +112,7 @@ def budget_of(found: LogProb, question: Question, rtol: float, atol: float) -> B
     rounding = _ROUNDING * found.nats.abs().clamp_min(1.0)
     zero = torch.zeros_like(found.nats)
     spread = _Spread(question.by)
-    with question.quiet():
+    with quiet(question.model):
         truncation, change, calls = _truncated(question, spread)
     return Budget(
         probes=spread(found.stderr),

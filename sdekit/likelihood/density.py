@@ -19,8 +19,7 @@ References: Chen et al., arXiv:1806.07366, theorem 1; Grathwohl et al., arXiv:18
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -28,14 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdekit._check import floating, integer, number, samples
+from sdekit._check import floating, samples
 from sdekit.errors import ConfigError, DataError, DtypeError, NonFiniteError
 from sdekit.likelihood.budget import Budget, budget_of
 from sdekit.likelihood.divergence import Divergence, Probed, divergence_of
 from sdekit.likelihood.flow import Flow, Level
-from sdekit.likelihood.solvers import carried, checked_solver
+from sdekit.likelihood.solvers import carried, checked_solve
 from sdekit.model import Predictor
-from sdekit.sampling.setup import conditions, evaluating, sde_of
+from sdekit.sampling.setup import conditions, quiet, sde_of
 
 __all__ = ["LogProb", "log_prob"]
 
@@ -145,18 +144,21 @@ def log_prob(
     """
     sde_of(model)
     x = data(x)
-    tolerances = {name: number(name, value, gt=0) for name, value in
-                  (("rtol", rtol), ("atol", atol))}  # fmt: skip
-    checked_solver(solver)
-    if max_nfe is not None:
-        integer("max_nfe", max_nfe, ge=1)
-    cond = conditions(cond)
+    rtol, atol = checked_solve(solver, rtol, atol, max_nfe)
     by = divergence_of(divergence, probes, x, seed)
-    return Question(model, x, by, solver, cond, max_nfe).answer(**tolerances)
+    return Question(model, x, by, solver, conditions(cond), max_nfe).answer(rtol, atol)
 
 
-def data(x: object, name: str = "x") -> Tensor:
+_WHOLE = "integers have no density: sdekit.likelihood.dequantize makes one of them"
+
+
+def data(x: object, name: str = "x", whole: str = _WHOLE) -> Tensor:
     """Samples or latents [(batch, *dims)].
+
+    Args:
+        x: the samples.
+        name: of the argument.
+        whole: what is said of whole numbers.
 
     Raises:
         DtypeError: no floating tensor.
@@ -164,10 +166,7 @@ def data(x: object, name: str = "x") -> Tensor:
         DataError: NaN or infinity; the rows are named.
     """
     if isinstance(x, Tensor) and not (x.dtype.is_floating_point or x.dtype.is_complex):
-        raise DtypeError(
-            f"{name} must be a real floating tensor, got {x.dtype}; integers have no density: "
-            "sdekit.likelihood.dequantize makes one of them"
-        )
+        raise DtypeError(f"{name} must be a real floating tensor, got {x.dtype}; {whole}")
     try:
         return samples(name, floating(name, x)).detach()
     except NonFiniteError as error:
@@ -185,12 +184,6 @@ class Question:
     cond: Mapping[str, Any]
     max_nfe: int | None
 
-    @contextmanager
-    def quiet(self) -> Iterator[None]:
-        """The model in evaluation mode, and nothing recorded."""
-        with evaluating(self.model), torch.inference_mode(False), torch.no_grad():
-            yield
-
     def flow(self) -> tuple[Flow, Change]:
         """The flow, with no call made yet, and what changes the density along it."""
         flow = Flow(self.model, self.x, cond=self.cond, max_nfe=self.max_nfe)
@@ -198,7 +191,7 @@ class Question:
 
     def answer(self, rtol: float, atol: float) -> LogProb:
         """One solve of eq. (1)."""
-        with self.quiet():
+        with quiet(self.model):
             return self._answer(rtol, atol)
 
     def _answer(self, rtol: float, atol: float) -> LogProb:
@@ -243,11 +236,12 @@ class Change:
 
         Where signal and noise are alike the output changes over lengths like the data's own.
         """
+        if not len(z) or (self.by.probes is None and hasattr(self.flow.model, "bind_trace")):
+            return  # nothing is asked of autograd
         middle = min(max(math.pi / 4, self.flow.start), self.flow.end)
-        at = self.flow.levels([middle], trace=True)[0]
-        if len(z) and (self.by.probes is not None or self.flow.trace is None):
-            x = self.flow.placed(z.clamp(-3.0, 3.0), at)
-            self.by.check(self._counted, x, at.t, float(at.std.mean()))
+        at = self.flow.levels([middle])[0]
+        x = self.flow.placed(z.clamp(-3.0, 3.0), at)
+        self.by.check(self._counted, x, at.t, float(at.std.mean()))
 
     def _counted(self, x: Tensor, t: float) -> Tensor:
         return self.flow.counted.ask(self.flow.raw, x, t)

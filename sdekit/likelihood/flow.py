@@ -48,9 +48,7 @@ from sdekit.sampling.base import CountedModel
 
 __all__ = ["Flow", "Frame", "Level"]
 
-_TURNED = (
-    64  # dimensions up to which the frame follows the data's axes: a product of matrices each
-)
+_TURNED = 64  # dimensions up to which the frame turns to the data's axes, by products of matrices
 
 
 @dataclass(frozen=True, eq=False)

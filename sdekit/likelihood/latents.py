@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdekit._check import finite, floating, integer, number, same_device
+from sdekit._check import finite, floating, like, number
 from sdekit.errors import ShapeError
 from sdekit.likelihood.density import data
 from sdekit.likelihood.flow import Flow
-from sdekit.likelihood.solvers import carried, checked_solver
+from sdekit.likelihood.solvers import carried, checked_solve
 from sdekit.model import Predictor
-from sdekit.sampling.setup import conditions, evaluating, sde_of
+from sdekit.sampling.setup import conditions, quiet, sde_of
 
 __all__ = ["decode", "encode", "slerp"]
 
@@ -110,11 +110,8 @@ def _moved(
 ) -> Tensor:
     sde_of(model)
     x = data(x, "z" if back else "x")
-    rtol, atol = number("rtol", rtol, gt=0), number("atol", atol, gt=0)
-    checked_solver(solver)
-    if max_nfe is not None:
-        integer("max_nfe", max_nfe, ge=1)
-    with evaluating(model), torch.inference_mode(False), torch.no_grad():
+    rtol, atol = checked_solve(solver, rtol, atol, max_nfe)
+    with quiet(model):
         flow = Flow(model, x, cond=conditions(cond), max_nfe=max_nfe)
         ends = flow.end, flow.start
         here, there = ends if back else ends[::-1]
@@ -147,9 +144,7 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
         tensor([[0.7071, 0.7071]])
     """
     a, b = data(a, "a"), data(b, "b")
-    if a.shape != b.shape:
-        raise ShapeError(f"b must have a's shape {tuple(a.shape)}, got {tuple(b.shape)}")
-    same_device("a", a, "b", b)
+    like("b", b, "a", a)
     single = not isinstance(weight, Tensor) or weight.ndim == 0
     if single:
         weight = torch.tensor(number("weight", weight), dtype=torch.float64)

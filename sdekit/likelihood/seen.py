@@ -21,10 +21,10 @@ from sdekit.model import Parametrization, Prediction, Predictor
 from sdekit.model.parametrization import Eps
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["aim", "called", "columns", "fraction_of", "linear"]
+__all__ = ["aim", "called", "columns", "fraction_of", "kind_of", "linear_sde"]
 
 
-def linear(model: Predictor) -> LinearSDE:
+def linear_sde(model: Predictor) -> LinearSDE:
     """The model's process, which must have Gaussian kernels.
 
     Raises:
@@ -32,9 +32,14 @@ def linear(model: Predictor) -> LinearSDE:
     """
     sde = getattr(model, "sde", None)
     if "linear" not in getattr(sde, "kinds", ()):
-        raise ConfigError(f"a variational bound needs a model of a linear SDE, got {sde!r}")
+        raise ConfigError(f"score matching and bounds need a model of a linear SDE, got {sde!r}")
     assert sde is not None  # None has no kinds
     return sde
+
+
+def kind_of(model: Predictor) -> Parametrization:
+    """What the model's raw output predicts; a model that does not say is taken by its noise."""
+    return getattr(model, "parametrization", Eps())
 
 
 def columns(model: Predictor, sde: LinearSDE, t: Tensor) -> Tensor:
@@ -45,8 +50,7 @@ def columns(model: Predictor, sde: LinearSDE, t: Tensor) -> Tensor:
         sde: its process.
         t: float64 times [(n,)].
     """
-    # a model that does not say what its raw output is is taken by its noise
-    kind: Parametrization = getattr(model, "parametrization", Eps())
+    kind = kind_of(model)
     on_x, c = kind.weights(sde, t, eps=1.0)
     ratio = -(-0.5 * sde.log_snr(t)).exp()
     return torch.stack([sde.alpha(t), sde.sigma(t), *kind.row(sde, t), c, ratio, on_x], dim=-1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdekit._check import choice
+from sdekit._check import choice, integer, number
 from sdekit.errors import SdekitError, SolverError
 from sdekit.likelihood.flow import Flow
 from sdekit.likelihood.quadrature import along
@@ -22,7 +22,7 @@ from sdekit.sampling.probability_flow import SCIPY, TORCHDIFFEQ
 if TYPE_CHECKING:
     from sdekit.likelihood.density import Change
 
-__all__ = ["SOLVERS", "carried", "checked_solver"]
+__all__ = ["SOLVERS", "carried", "checked_solve"]
 
 SOLVERS = (
     "dopri5",
@@ -34,13 +34,19 @@ SOLVERS = (
 _PATH = 0.1  # of the tolerances: those of the path, on which a likelihood depends twice
 
 
-def checked_solver(solver: object) -> str:
-    """The name of a solver.
+def checked_solve(
+    solver: object, rtol: object, atol: object, max_nfe: object
+) -> tuple[float, float]:
+    """The tolerances, with all that says how a solve goes checked.
 
     Raises:
-        ConfigError: an unknown one.
+        ConfigError: an unknown solver, a tolerance that is not positive, max_nfe < 1.
+        DtypeError: a value of another type.
     """
-    return choice("solver", solver, SOLVERS)
+    choice("solver", solver, SOLVERS)
+    if max_nfe is not None:
+        integer("max_nfe", max_nfe, ge=1)
+    return number("rtol", rtol, gt=0), number("atol", atol, gt=0)
 
 
 def carried(

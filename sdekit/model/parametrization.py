@@ -32,9 +32,9 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import make_one, register
-from sdekit._check import Checked, floating, number, readable, same_device
+from sdekit._check import Checked, floating, like, number, readable
 from sdekit._times import Time, expand_like
-from sdekit.errors import ShapeError, TimeError
+from sdekit.errors import TimeError
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["X0", "EDMPrecond", "Eps", "Flow", "Parametrization", "Score", "V", "convert"]
@@ -250,9 +250,7 @@ def convert(
     """
     given = make_one("parametrization", source, Parametrization, name="source")
     wanted = make_one("parametrization", target, Parametrization, name="target")
-    if floating("value", value).shape != floating("x", x).shape:
-        raise ShapeError(f"value must have x's shape {tuple(x.shape)}, got {tuple(value.shape)}")
-    same_device("value", value, "x", x)
+    like("value", value, "x", floating("x", x))
     times = torch.as_tensor(t, dtype=torch.float64)
     a, b = wanted.row(sde, times)
     on_x, on_raw = given.weights(sde, times, x0=a, eps=b)

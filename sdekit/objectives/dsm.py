@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import readable, shown
+from sdekit._check import readable
 from sdekit._times import expand_like
-from sdekit.errors import ConfigError, ModelError
-from sdekit.model import Parametrization, Prediction, Predictor
-from sdekit.model.parametrization import Eps
-from sdekit.objectives.timed import Timed, linear_sde, reduced
+from sdekit.errors import ConfigError
+from sdekit.likelihood.seen import called, kind_of, linear_sde
+from sdekit.model import Predictor
+from sdekit.objectives.timed import Timed, reduced
 
 __all__ = ["DSM"]
 
@@ -76,7 +76,7 @@ class DSM(Timed):
 
         A learned weighting adds log(sigma / alpha) / 4 and what the whole loss is multiplied by.
         """
-        sde, parametrization, weighting = linear_sde(model), _predicts(model), self._weighting
+        sde, parametrization, weighting = linear_sde(model), kind_of(model), self._weighting
         a, b = parametrization.row(sde, t)
         _, c = parametrization.weights(sde, t, eps=1.0)
         learned = "learned" in weighting.kinds
@@ -98,10 +98,7 @@ class DSM(Timed):
         """One call of the model; c^2 w |raw - (a x_0 + b eps)|^2 of each sample [(batch,)]."""
         x_t, t, wanted, *factor = terms
         t.checked_until = linear_sde(model).t_max  # type: ignore[attr-defined]  # in `_terms`
-        seen = model(x_t, t, **cond)
-        if not isinstance(seen, Prediction):
-            raise ModelError(f"the model must return a Prediction, got {shown(seen)}")
-        raw = seen.raw if hasattr(model, "parametrization") else seen.eps
+        raw, _ = called(model, x_t, t, cond)
         error = raw - wanted
         if factor:
             error = error * expand_like(factor[0], wanted)
@@ -126,11 +123,6 @@ class DSM(Timed):
             cls(weighting="edm", time="log_normal"),
             cls(weighting="uncertainty", time="logit_normal"),
         ]
-
-
-def _predicts(model: Predictor) -> Parametrization:
-    """What the model's raw output predicts; a model that does not say is taken by its noise."""
-    return getattr(model, "parametrization", Eps())
 
 
 def _believed(model: Predictor) -> Any:

@@ -25,8 +25,8 @@ from torch import Tensor
 from sdekit._check import floating, integer, shown
 from sdekit._times import as_time
 from sdekit.errors import ConfigError, DtypeError, ShapeError
+from sdekit.likelihood.seen import linear_sde
 from sdekit.model import Predictor
-from sdekit.objectives.timed import linear_sde
 from sdekit.sampling.setup import evaluating, placed
 from sdekit.targets import ExactTarget
 

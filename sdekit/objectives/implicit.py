@@ -27,8 +27,9 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._times import expand_like
 from sdekit.errors import ConfigError
+from sdekit.likelihood.seen import linear_sde
 from sdekit.model import Predictor
-from sdekit.objectives.timed import Timed, linear_sde
+from sdekit.objectives.timed import Timed
 from sdekit.objectives.trace import along_slices, coordinate_slices
 
 __all__ = ["ImplicitScoreMatching"]

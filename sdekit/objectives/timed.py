@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import make_one
-from sdekit._check import choice, floating, readable, same_device
+from sdekit._check import choice, like, readable
 from sdekit._times import Time, as_time, expand_like
-from sdekit.errors import ConfigError, ShapeError, TimeError
+from sdekit.errors import TimeError
+from sdekit.likelihood.seen import linear_sde
 from sdekit.model import Predictor
 from sdekit.objectives.base import Objective, clean_samples
 from sdekit.objectives.times import TimeLaw, draw_times
 from sdekit.objectives.weightings import Weighting
 from sdekit.sde import LinearSDE
 
-__all__ = ["Timed", "linear_sde", "reduced"]
+__all__ = ["Timed", "reduced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +102,7 @@ class Timed(Objective):
             True
         """
         x0 = clean_samples(x0)
-        if floating("noise", noise).shape != x0.shape:
-            raise ShapeError(
-                f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}"
-            )
-        same_device("noise", noise, "x0", x0)
+        like("noise", noise, "x0", x0)
         wide, _ = as_time(t, linear_sde(model).t_max)
         each = expand_like(wide.to(x0.device), x0.new_empty(x0.shape, dtype=torch.float64))
         each = each.detach().reshape(-1).expand(x0.shape[0])
@@ -145,15 +142,6 @@ class Timed(Objective):
     def _time(self) -> TimeLaw:
         assert isinstance(self.time, TimeLaw)  # made so in __post_init__
         return self.time
-
-
-def linear_sde(model: Predictor) -> LinearSDE:
-    """The model's process, which must have Gaussian kernels."""
-    sde = getattr(model, "sde", None)
-    if "linear" not in getattr(sde, "kinds", ()):
-        raise ConfigError(f"score matching at times needs a model of a linear SDE, got {sde!r}")
-    assert sde is not None  # None has no kinds
-    return sde
 
 
 def reduced(values: Tensor, reduction: str) -> Tensor:

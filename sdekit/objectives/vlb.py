@@ -35,12 +35,12 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import register
-from sdekit._check import choice, flag, floating, number, same_device
+from sdekit._check import choice, flag, like, number
 from sdekit._times import Time, as_time, expand_like
-from sdekit.errors import ConfigError, ShapeError, TimeError
+from sdekit.errors import ConfigError, TimeError
 from sdekit.likelihood.chain import CHAIN_VARIANCES, Rows, chain_rows, prior_kl, step_nats
 from sdekit.likelihood.decoder import Decoder
-from sdekit.likelihood.seen import aim, called, columns, fraction_of, linear
+from sdekit.likelihood.seen import aim, called, columns, fraction_of, linear_sde
 from sdekit.model import Predictor
 from sdekit.objectives.base import Objective, clean_samples
 from sdekit.objectives.dsm import DSM
@@ -110,7 +110,7 @@ class VLB(Objective):
         self, model: Predictor, x0: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
         """Steps, then noise, both drawn in float64, and what eqs. (1) to (3) need of them."""
-        sde = linear(model)
+        sde = linear_sde(model)
         if "ddpm" not in sde.kinds:
             self._only_fixed(sde)
             return _DIFFUSION.prepare(model, x0, generator)
@@ -150,12 +150,8 @@ class VLB(Objective):
             0.0
         """
         x0 = clean_samples(x0)
-        sde = linear(model)
-        if floating("noise", noise).shape != x0.shape:
-            raise ShapeError(
-                f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}"
-            )
-        same_device("noise", noise, "x0", x0)
+        sde = linear_sde(model)
+        like("noise", noise, "x0", x0)
         if "ddpm" not in sde.kinds:
             self._only_fixed(sde)
             return self._diffusion(sde) * _DIFFUSION.loss_at(model, x0, t, noise, **cond)
@@ -179,11 +175,11 @@ class VLB(Objective):
             model: the model; only its process is used.
             x0: clean samples [(batch, *dims)].
         """
-        return prior_kl(linear(model), clean_samples(x0))
+        return prior_kl(linear_sde(model), clean_samples(x0))
 
     def _terms(self, model: Predictor, x0: Tensor, i: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         """x_t, t [(batch,)], what raw should be, x_0, and the rows' columns [(batch, 8)]."""
-        sde = linear(model)
+        sde = linear_sde(model)
         rows = chain_rows(sde).at(i)
         seen = columns(model, sde, rows.t)
         x_t, wanted = aim(seen, x0, noise)
@@ -192,7 +188,7 @@ class VLB(Objective):
 
     def losses(self, model: Predictor, *terms: Tensor, **cond: Any) -> Tensor:
         """One call of the model; eq. (1), (2) or (3) of each sample [(batch,)]."""
-        sde = linear(model)
+        sde = linear_sde(model)
         if "ddpm" not in sde.kinds:
             return self._diffusion(sde) * _DIFFUSION.losses(model, *terms, **cond)
         x_t, t, wanted, x0, table = terms

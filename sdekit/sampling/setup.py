@@ -23,6 +23,7 @@ __all__ = [
     "evaluating",
     "placed",
     "progress_bar",
+    "quiet",
     "sde_of",
     "sliced",
     "starting_law",
@@ -204,6 +205,13 @@ def evaluating(model: object) -> Iterator[None]:
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
+
+
+@contextmanager
+def quiet(model: object) -> Iterator[None]:
+    """A network in evaluation mode, and nothing recorded; gradients may be asked for inside."""
+    with evaluating(model), torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 @contextmanager

@@ -42,9 +42,9 @@ from sdekit._cache import cached
 from sdekit._check import (
     floating,
     integer,
+    like,
     number,
     readable,
-    same_device,
     samples,
     shown,
 )  # fmt: skip
@@ -255,11 +255,7 @@ class LinearSDE(SDE):
             NonFiniteError: x0 holds NaN or infinity.
         """
         samples("x0", x0)
-        if floating("noise", noise).shape != x0.shape:
-            raise ShapeError(
-                f"noise must have x0's shape {tuple(x0.shape)}, got {tuple(noise.shape)}"
-            )
-        same_device("noise", noise, "x0", x0)
+        like("noise", noise, "x0", x0)
         return scaled(x0, self.alpha(t)) + scaled(noise.to(x0.dtype), self.sigma(t))
 
     # the prior ----------------------------------------------------------------------------------
