@@ -31,12 +31,17 @@ def entries(kind: str) -> dict[str, object]:
     }
 
 
+LONG = {"adaptive_sde-0"}  # hundreds of calls a run; the second example's tolerance is coarse
+
+
 def each(things: dict[str, object]) -> list:
     """Parameters of a test that asks the same of all `entries`: the fast suite asks two each."""
+
+    def slow(key: str) -> bool:
+        return key in LONG or int(key.rsplit("-", 1)[1]) > 1
+
     return [
-        pytest.param(
-            thing, id=key, marks=pytest.mark.slow if int(key.rsplit("-", 1)[1]) > 1 else ()
-        )
+        pytest.param(thing, id=key, marks=pytest.mark.slow if slow(key) else ())
         for key, thing in things.items()
     ]
 

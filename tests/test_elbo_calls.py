@@ -197,6 +197,19 @@ def test_one_sample_has_no_error_over_the_data():
     assert found.mean_stderr == pytest.approx(float(found.total.std()) / 40**0.5)
 
 
+@pytest.mark.parametrize("options", [{}, {"times": 3}, {"times": 3, "draws": 2}], ids=str)
+def test_the_error_of_the_mean_is_its_spread_over_data_noise_and_times(options):
+    """80 runs on data of their own; drawn times are the same for all samples of a run."""
+    source, runs = torch.Generator().manual_seed(5), []
+    for seed in range(80):
+        x = torch.randn(100, 2, generator=source, dtype=torch.float64)
+        runs.append(elbo(MODEL, x, seed=seed, **options))
+    seen = float(f64([run.mean for run in runs]).var())
+    said = float(f64([run.mean_stderr for run in runs]).square().mean())
+    # a variance of 80 has 16 % of standard error; pairs of strata take their trend for noise
+    assert 0.5 < said / seen < (9 if options else 2), said / seen
+
+
 # progressive coding ------------------------------------------------------------------------------
 
 

@@ -65,7 +65,7 @@ def test_each_part_is_the_distance_it_says():
         ("initialisation", {"sde": VPSDE(beta_max=2.0), "steps": 60, "sampler": "heun"}),
         ("truncation", {"sde": VPSDE(t_min=0.2), "steps": 60, "sampler": "heun"}),
         ("discretisation", {"sde": VPSDE(), "steps": 4, "sampler": "ddim"}),
-        ("score", {"sde": VPSDE(), "steps": 60, "sampler": "heun", "net": True}),
+        ("score", {"sde": VPSDE(), "steps": 30, "sampler": "heun", "net": True}),
     ],
 )
 @pytest.mark.parametrize("target", [LAW, TWO], ids=["gaussian", "mixture"])
@@ -182,6 +182,7 @@ def test_infinite_parts_leave_no_interaction():
     assert "nan" not in str(budget)
 
 
+@pytest.mark.slow
 def test_a_standard_error_is_that_of_other_seeds():
     """Of the total's W2, over 30 seeds: within a factor of two."""
     model = ExactScore(make("target", "tutorial"), DDPM.linear(20))
@@ -194,6 +195,7 @@ def test_a_standard_error_is_that_of_other_seeds():
     assert 0.5 < float(said / spread) < 2.0
 
 
+@pytest.mark.slow
 def test_samples_share_their_data():
     """The marginal is the data noised: truncation is not drowned in the floor."""
     budget = attribute_error(

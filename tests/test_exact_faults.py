@@ -96,7 +96,12 @@ SAMPLED = {
 }
 
 
-@pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
+SLOWLY = {"sub_vp"}  # between the other two
+
+
+@pytest.mark.parametrize(
+    "sde", [pytest.param(SDES[k], id=k, marks=[pytest.mark.slow] * (k in SLOWLY)) for k in SDES]
+)
 @pytest.mark.parametrize("sampler", each(SAMPLED))
 def test_the_moments_of_samples(sampler, sde, alpha_budget):
     """200,000 draws of three variances, five steps: means and variances by their own laws."""

@@ -96,7 +96,7 @@ def test_nodes_rise_and_reach_the_tails_and_the_gaps():
     ("sde", "sampler"),
     [
         (VPSDE(), DDIM()),
-        (VESDE(), Heun()),
+        pytest.param(VESDE(), Heun(), marks=pytest.mark.slow),
         pytest.param(VPSDE(), Heun(), marks=pytest.mark.slow),
         pytest.param(VESDE(), DDIM(), marks=pytest.mark.slow),
     ],
@@ -294,6 +294,7 @@ def test_held_back_laws_gain(sampler, sde, risk, gain, worse):
     assert float(spectra.min()) > (0.9995 if risk == 0 else 0.97)
 
 
+@pytest.mark.slow
 def test_the_risk_is_the_share_of_guards_that_fare_worse():
     """By default none does; the more may, the more is gained on the groups."""
     sde, laws = VPSDE(), guards().joined(gaussians(np.geomspace(1e-3, 10, 64), sizes=(1.0,)))

@@ -142,6 +142,7 @@ def test_rows_without_a_draw_keep_the_path_in_step():
     assert abs(found.strong - 1) < 0.2
 
 
+@pytest.mark.slow
 def test_several_draws_a_row():
     """Half the variance from each of two paths."""
 

@@ -154,6 +154,26 @@ def test_gradcheck(objective):
     assert torch.autograd.gradcheck(losses, (k, b))
 
 
+@pytest.mark.parametrize("cls", [ImplicitScoreMatching, SlicedScoreMatching])
+def test_stratified_times_leave_the_loss_as_it_is_with_less_variance(cls, generator):
+    """The mean over 400 batches of 8, by uniform times and by one in each eighth."""
+    model = ScoreModel(lambda x, time: torch.tanh(x), VPSDE())
+    x0 = torch.randn(8, 2, generator=generator)
+    t = cls(time="stratified").prepare(model, x0, generator)[1]
+    eighths = ((t - VPSDE().t_min) / (1 - VPSDE().t_min) * 8).floor()
+    assert sorted(eighths.tolist()) == list(range(8))
+    means, errors = [], []
+    for law in ("uniform", "stratified"):
+        losses = [
+            float(cls(time=law)(model, x0, generator=generator).mean().detach())
+            for _ in range(400)
+        ]
+        means.append(sum(losses) / 400)
+        errors.append(float(torch.tensor(losses).var()) / 400)
+    assert abs(means[0] - means[1]) < 5 * sum(errors) ** 0.5
+    assert errors[1] < 0.9 * errors[0]
+
+
 def test_gaussian_slices_and_several_of_them(generator):
     objective = SlicedScoreMatching(slices=5, projection="gaussian")
     model = ScoreModel(lambda x, time: torch.tanh(x), VPSDE())
@@ -250,6 +270,10 @@ def test_fisher_divergence_has_honest_standard_errors():
     assert all(abs(float(run.absolute[0]) - 0.5) < 1e-5 for run in runs)
     seen = torch.tensor([run.mean for run in runs]).std()
     said = torch.tensor([run.mean_stderr for run in runs]).mean()
+    assert 0.6 < float(seen / said) < 1.5
+    several = [FisherDivergence(target, times=3, n=200, seed=k)(Off()) for k in range(60)]
+    seen = torch.tensor([run.mean for run in several]).std()
+    said = torch.tensor([run.mean_stderr for run in several]).mean()
     assert 0.6 < float(seen / said) < 1.5
     assert FisherDivergence(target, times=3)(exact).mean < 1e-10
     zero = ScoreModel(lambda x, time: 0 * x, VPSDE())

@@ -141,7 +141,8 @@ def ends(sampler, sde):
     return sample(OnALine(sde), (MANY, 1), sampler=sampler, x_init=x, seed=3).x
 
 
-@pytest.mark.parametrize("sde", [VPSDE(), FlowSDE()], ids=["vp", "flow"])
+@pytest.mark.parametrize("sde", [VPSDE(), pytest.param(FlowSDE(), marks=pytest.mark.slow)],
+                         ids=["vp", "flow"])  # fmt: skip
 def test_weight_of_a_mode(sde, alpha_budget):
     """Bug 36: right within what 3000 draws tell; the sampler that redraws is not."""
     alpha = alpha_budget.spend(f"adaptive weight {sde!r}")

@@ -273,6 +273,7 @@ def test_a_network_in_single_precision_stays_there(sde):
     assert run.x.dtype is torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", MALA.examples(), ids=repr)
 def test_the_kit_agrees(sampler):
     report = check_sampler(sampler)

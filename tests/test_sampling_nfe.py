@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sampling_support import (
+    LONG,
     Wrapped,
     adaptive,
     defaults,
@@ -38,6 +39,7 @@ def test_the_fast_suite_asks_two_examples_of_every_sampler():
     assert {key.rsplit("-", 1)[0] for key in fast} == set(defaults("sampler"))
     assert {*SAMPLERS} == {one.id for one in each(SAMPLERS)}
     assert all(key in fast for key in SAMPLERS if key[-2:] == "-1")
+    assert {key for key in SAMPLERS if key[-2:] == "-0"} - {*fast} == LONG
 
 
 def spared(sampler) -> int:

@@ -69,7 +69,9 @@ def test_the_other_solvers_too(solver):
     assert_close(found, gaussian_flow(model, x, 1.0, 0.05), tol=1e-3)
 
 
-@every_sde
+@pytest.mark.parametrize("sde", [SDES["vp"], SDES["ve"], *(
+    pytest.param(SDES[k], marks=pytest.mark.slow) for k in SDES if k not in ("vp", "ve")
+)], ids=repr)  # fmt: skip
 def test_all_deterministic_samplers_have_one_limit(sde):
     """Property 57, on a mixture, where nothing is affine."""
     model, x = ExactScore(two_modes(), sde), draws(1, (3, 2), seed=5)[0] * sde.prior_std()

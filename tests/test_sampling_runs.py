@@ -76,7 +76,7 @@ def test_few_steps(sde, sampler):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("vp", "ve", "ddpm") else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "vp" else pytest.mark.slow)
         for name in defaults("sde")
     ],
 )

@@ -70,6 +70,7 @@ def test_a_wrong_law_is_refused(name, wrong, generator):
     assert not TESTS[name](normal(100_000, generator, **wrong), 5e-12)
 
 
+@pytest.mark.slow
 def test_a_skewed_sample_is_not_refused_more_often(generator):
     def draws():
         return -torch.log(torch.rand(100_000, generator=generator, dtype=torch.float64))

@@ -374,6 +374,7 @@ def test_a_chain_told_indices_backwards_is_recognised():
 # intervals --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_intervals_cover_as_often_as_they_say():
     """Over 150 data sets: two standard errors hold 0 in 95.4 % of the cases, at every time."""
     names = ["noise_calibration", "gaussian_floor", "stein_identity"]

@@ -11,18 +11,24 @@ import pytest
 from hypothesis import given, settings
 
 from sdekit._catalogue import catalogue
+from sdekit.sampling import AdaptiveSDE
 from sdekit.verify import CHECKS, check, checks_for, odd, parametrize_with_checks, strategies
 from sdekit.verify.claims import Skip
 from sdekit.verify.front import everything, subject_of
 
 FEW = 3  # cases a check; `sdekit verify` asks 24
-LONG = {"declared_order", "limit_law", "any_number_of_steps"}  # hundreds of runs; 1000 steps
+LONG = {"declared_order", "any_number_of_steps"}  # hundreds of runs; 1000 steps
 FIRST = [entry.examples()[0] for entry in catalogue("sampler").values()]
+FINE = AdaptiveSDE()  # hundreds of calls a run; its second example's tolerance is coarse
 
 
 def marks(thing, one):
-    """What takes long is for the first example of a sampler; the others' orders are on file."""
-    return pytest.mark.slow if one.name in LONG and thing not in FIRST else ()
+    """What takes long is slow; limits are asked of the first example of a sampler.
+
+    Orders are on file, which the fast suite reads, and test_sampling_runs takes 1000 steps.
+    """
+    long = one.name in LONG or (one.name == "limit_law" and thing not in FIRST)
+    return pytest.mark.slow if long or thing == FINE else ()
 
 
 @parametrize_with_checks(everything(), max_examples=FEW, marks=marks)

@@ -44,7 +44,9 @@ LONG = {
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param("long", marks=pytest.mark.slow)])
 def test_every_mutant_dies_as_it_says(kind):
     chosen = [mutant for mutant in MUTANTS if mutant.kind == kind and mutant.name not in LONG]
-    matrix = kill_matrix(chosen or list(LONG.values()))
+    # the catalogue's tests ask the right ones under the first seed, too; three are for the slow
+    seeds = {} if kind == "long" else {"seeds": (0,)}
+    matrix = kill_matrix(chosen or list(LONG.values()), **seeds)
     survivors = [
         str(row.mutant) + str(row.missed_by + row.unsound) for row in matrix.rows if not row.ok
     ]

@@ -82,6 +82,8 @@ GRADED = {
     ),
 }  # fmt: skip
 every_test = pytest.mark.parametrize("name", GRADED)
+# 2000 replays of these take seconds each
+LONG = {"target_draws", "noise_is_standard", "noise_law"}
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +106,9 @@ def test_every_statistical_check_is_here():
     assert set(GRADED) == {c.name for c in CHECKS.values() if c.statistical and c.kind != "model"}
 
 
-@every_test
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in GRADED]
+)
 def test_a_true_law_is_rarely_rejected(name):
     right, n, _ = GRADED[name]
     p = torch.tensor(p_values(name, right, n, REPLAYS, seed=1), dtype=torch.float64)
