@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from sampling_support import Given, adaptive, entries, exact_law, probe, spectrum
+from sampling_support import Given, adaptive, each, entries, exact_law, probe, spectrum
 from strategies import f64
 from support import assert_close
 from torch import nn
@@ -62,7 +62,7 @@ class AdamsBashforth(Sampler):
 
 
 @pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
-@pytest.mark.parametrize("sampler", FIXED.values(), ids=FIXED)
+@pytest.mark.parametrize("sampler", each(FIXED))
 def test_the_map_is_that_of_an_impulse_probe(sampler, sde):
     model = ExactScore(spectrum(), sde)
     grid = resolve_grid("uniform", sde, 12)

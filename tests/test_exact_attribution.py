@@ -93,6 +93,7 @@ def test_shifts_of_weights_add_up():
     assert alone.interaction.weights.abs().max() < 1e-12
 
 
+@pytest.mark.slow
 def test_the_story():
     """Initialisation, with the exact weight, its W2 and TV; mended, it is no cause any more."""
     model = ExactScore(make("target", "tutorial"), DDPM.linear(100))

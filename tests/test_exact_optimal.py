@@ -230,6 +230,7 @@ def test_ends_and_order(sde, steps):
     assert_close(sde.align(grid, keep=False), grid, tol=0.0)
 
 
+@pytest.mark.slow
 def test_a_second_call_is_instant_and_its_result_nobody_elses():
     first = optimal_grid("ddim", VPSDE(), steps=5)
     want = first.clone()
@@ -240,6 +241,7 @@ def test_a_second_call_is_instant_and_its_result_nobody_elses():
     assert torch.equal(second, want)
 
 
+@pytest.mark.slow
 def test_sample_takes_it():
     model = ExactScore(Gaussian([0.0, 1.0], 0.25), VPSDE())
     grid = optimal_grid("ddim", VPSDE(), model.target, steps=3)
@@ -310,6 +312,7 @@ def test_the_risk_is_the_share_of_guards_that_fare_worse():
     assert gains[2] > 0.02
 
 
+@pytest.mark.slow
 def test_a_candidate_knows_its_gain():
     """The mean of log(e_i(best) / e_i) over groups of three, eq. (2)."""
     sde, laws = VPSDE(), family().joined(gaussians(SPECTRUM))

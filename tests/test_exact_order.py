@@ -190,6 +190,7 @@ def test_a_wrong_step_changes_the_weak_order():
     assert convergence_order(Loud(), VPSDE(), steps=rungs).weak < 0.9
 
 
+@pytest.mark.slow
 def test_a_wrong_path_changes_the_strong_order_alone():
     """The sign of every other draw turned round: the same law, another path on every grid."""
 

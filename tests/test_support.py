@@ -42,7 +42,10 @@ TESTS = {
 }
 
 
-@pytest.mark.parametrize("name", TESTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("proportion", "variance"))) for n in TESTS],
+)
 def test_false_alarms_are_as_rare_as_declared(name, generator):
     rate = sum(not TESTS[name](normal(200, generator), ALPHA) for _ in range(RUNS)) / RUNS
     assert rate <= LIMIT, f"{rate:.2%} of the right samples are refused at alpha = {ALPHA:.0%}"

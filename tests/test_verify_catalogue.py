@@ -16,10 +16,14 @@ from sdekit.verify import CHECKS, check, checks_for, odd, parametrize_with_check
 from sdekit.verify.claims import Skip
 from sdekit.verify.front import everything, subject_of
 
-FEW = 3  # cases a check; `sdekit verify` asks 24
+FEW = 2  # cases a check; `sdekit verify` asks 24
 LONG = {"declared_order", "any_number_of_steps"}  # hundreds of runs; 1000 steps
 FIRST = [entry.examples()[0] for entry in catalogue("sampler").values()]
-FINE = AdaptiveSDE()  # hundreds of calls a run; its second example's tolerance is coarse
+# the fast suite asks two of each sampler, but for a default of hundreds of calls a run
+LATER = [
+    AdaptiveSDE(),
+    *(one for entry in catalogue("sampler").values() for one in entry.examples()[2:]),
+]
 
 
 def marks(thing, one):
@@ -28,7 +32,7 @@ def marks(thing, one):
     Orders are on file, which the fast suite reads, and test_sampling_runs takes 1000 steps.
     """
     long = one.name in LONG or (one.name == "limit_law" and thing not in FIRST)
-    return pytest.mark.slow if long or thing == FINE else ()
+    return pytest.mark.slow if long or thing in LATER else ()
 
 
 @parametrize_with_checks(everything(), max_examples=FEW, marks=marks)
@@ -41,7 +45,7 @@ def test_odd_but_valid(check):
     check()
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_drawn_processes(data):
     """Every exact check of SDEs, on processes of any family with any parameters."""

@@ -27,26 +27,32 @@ KINDS = tuple(dict.fromkeys(mutant.kind for mutant in MUTANTS))
 ELSEWHERE = {14, 15, 32}
 
 
-# the first mutant of each check, and what peers had wrong, are for the fast suite; of the kinds
-# that take long the others are not, nor are samplers' orders and limits
-COSTLY = ("sampler", "sde", "objective", "likelihood", "predictor")
+# the first mutant of each check, and what peers had wrong, are for the fast suite; the others are
+# not, nor are samplers' orders and limits; test_verify_audit asks those of networks, and
+# test_sampling_adaptive shows what redrawing does
 FIRST = {check: mutant.name for mutant in reversed(MUTANTS) for check in mutant.caught_by}
 LONG = {
     mutant.name: mutant for mutant in MUTANTS
-    if mutant.kind in COSTLY and (
-        (mutant.peer is None and mutant.name not in FIRST.values())
+    if (
+        mutant.kind == "model" or mutant.name == "adaptive_redraws_on_rejection"
+        or (mutant.peer is None and mutant.name not in FIRST.values())
         or ({"declared_order", "limit_law"} & {*mutant.caught_by}
             and (mutant.peer is None or mutant in multistep.ROWS))
     )
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*KINDS, pytest.param("long", marks=pytest.mark.slow)])
+QUICK = {
+    kind: [mutant for mutant in MUTANTS if mutant.kind == kind and mutant.name not in LONG]
+    for kind in KINDS if kind != "model"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*QUICK, pytest.param("long", marks=pytest.mark.slow)])
 def test_every_mutant_dies_as_it_says(kind):
-    chosen = [mutant for mutant in MUTANTS if mutant.kind == kind and mutant.name not in LONG]
     # the catalogue's tests ask the right ones under the first seed, too; three are for the slow
     seeds = {} if kind == "long" else {"seeds": (0,)}
-    matrix = kill_matrix(chosen or list(LONG.values()), **seeds)
+    matrix = kill_matrix(QUICK[kind] if kind in QUICK else list(LONG.values()), **seeds)
     survivors = [
         str(row.mutant) + str(row.missed_by + row.unsound) for row in matrix.rows if not row.ok
     ]
@@ -132,6 +138,7 @@ def shift(mutant) -> float:
         return math.inf
 
 
+@pytest.mark.slow
 def test_at_least_fifteen_shift_the_result_by_less_than_two_per_cent():
     with torch.random.fork_rng():  # one of them draws from the global source
         subtle = [mutant.name for mutant in MUTANTS if 0 < shift(mutant) < 0.02]
