@@ -4,8 +4,8 @@ Its index i is sdekit's node i + 1. Two things are built here:
 
 1. `ddpm_learned_range` gives each coordinate a constant v in [0, 1] that interpolates the two
    log-variances; it is not stored, so it is read off the first step of one case and must then
-   explain every other step, case, schedule and law: coordinate c is that of
-   `Ancestral(variance=v_c)`.
+   explain every other step, case, schedule and law, by `Ancestral(variance="learned")` on a model
+   that says 2 v - 1.
 2. `ddim_reverse` encodes, from node 1 upwards. Grids of sdekit go down, so its step is made from
    the prediction's views: alpha_s x_0 + sigma_s eps with s the node above.
 
@@ -20,6 +20,8 @@ from sampling_support import EXACT, reference_target
 from support import assert_close, reference_cases
 
 from sdekit.model import ExactScore
+from sdekit.model.parametrization import Eps
+from sdekit.model.prediction import Prediction
 from sdekit.sampling import DDIM, Ancestral, sample
 from sdekit.sampling.noise import Replay, Zero
 from sdekit.sde import DDPM
@@ -102,13 +104,23 @@ def learned_fractions(reference) -> list[float]:
 
 
 def learned_run(case: Case, reference) -> None:
-    fractions = learned_fractions(reference)
-    assert all(0 < v < 1 for v in fractions)
-    for c, v in enumerate(fractions):
-        for k in range(len(case.states)):
-            out = one_row(case, Ancestral(variance=v), k, Replay([case.draws[k]]))
-            # v comes from a difference of logarithms of 4e-4: 1e-12 there is 1e-9 here
-            assert_close(out[:, c], case.states[k][:, c], tol=EXACT, scale=10.0)
+    v = torch.tensor(learned_fractions(reference), dtype=torch.float64)
+    assert bool(((v > 0) & (v < 1)).all())
+    sampler, exact = Ancestral(variance="learned"), case.respaced()
+
+    class Learned:
+        sde = exact.sde
+
+        def __call__(self, x, t):
+            eps = exact(x, t).eps
+            return Prediction(x, eps, t, (self.sde, Eps()), (2 * v - 1).expand_as(x))
+
+    run = sample(
+        Learned(), tuple(case.x.shape), sampler=sampler, x_init=case.x, noise=Replay(case.draws),
+        keep="all",
+    )  # fmt: skip
+    # v comes from a difference of logarithms of 4e-4: 1e-12 there is 1e-9 in the first step
+    assert_close(run.trajectory[1:], case.states, tol=EXACT, scale=10.0)
 
 
 @pytest.mark.parametrize(

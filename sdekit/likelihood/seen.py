@@ -19,6 +19,7 @@ from sdekit._times import Time, expand_like
 from sdekit.errors import ConfigError, ModelError
 from sdekit.model import Parametrization, Prediction, Predictor
 from sdekit.model.parametrization import Eps
+from sdekit.model.prediction import learned
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["aim", "called", "columns", "fraction_of", "kind_of", "linear_sde"]
@@ -88,11 +89,4 @@ def fraction_of(fraction: Tensor | None, variance: str) -> Tensor | None:
     Raises:
         ConfigError: a learned variance is asked of a model that does not learn any.
     """
-    if variance != "learned":
-        return None
-    if fraction is None:
-        raise ConfigError(
-            "variance='learned' needs a model that returns a fraction: "
-            "ScoreModel(..., variance='learned_range')"
-        )
-    return fraction
+    return learned(fraction) if variance == "learned" else None

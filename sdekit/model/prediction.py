@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from sdekit._times import Time, expand_like
+from sdekit.errors import ConfigError
 from sdekit.model.parametrization import Eps, Parametrization
 from sdekit.sde.base import LinearSDE
 
-__all__ = ["WINDOW", "PerTime", "Prediction", "Predictor", "RawCall"]
+__all__ = ["WINDOW", "PerTime", "Prediction", "Predictor", "RawCall", "learned"]
 
 # x [(batch, *dims)] and a time that is one float -> the raw output [(batch, *dims)]
 RawCall = Callable[[Tensor, float], Tensor]
@@ -180,6 +181,20 @@ class PerTime(dict[float, Any]):
 def parametrization_of(model: Predictor) -> Parametrization:
     """What the function that `bind` returns predicts: the model's own kind, or else the noise."""
     return model.parametrization if hasattr(model, "bind") else Eps()  # type: ignore[attr-defined]
+
+
+def learned(fraction: Tensor | None) -> Tensor:
+    """The fraction of a model that learns its variance.
+
+    Raises:
+        ConfigError: it learns none.
+    """
+    if fraction is None:
+        raise ConfigError(
+            "variance='learned' needs a model that returns a fraction: "
+            "ScoreModel(..., variance='learned_range')"
+        )
+    return fraction
 
 
 def bind(model: Predictor, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:

@@ -132,8 +132,9 @@ class Thresholded(nn.Module):
 
     def forward(self, x: Tensor, t: Time, **cond: Any) -> Prediction:
         """The prediction at x [(batch, *dims)] and t, put back into the range."""
-        x0 = self.model(x, t, **cond).x0
-        return Prediction(x, self.kept(x0), t, (self.sde, self.parametrization))
+        seen = self.model(x, t, **cond)
+        origin = (self.sde, self.parametrization)
+        return Prediction(x, self.kept(seen.x0), t, origin, seen.fraction)
 
     def bind(self, x: Tensor, times: Sequence[float], cond: Mapping[str, Any]) -> RawCall:
         """x_0 as a function of (x, float), with the model's own preparations made once."""

@@ -5,7 +5,8 @@ variance of the forward transition (beta_i on a chain),
 
     x_s = w_t x_t + w_0 x_0(x_t) + exp(1/2 [v log v_ts + (1 - v) log beta_tilde]) z.            (1)
 
-v = 0 is DDPM's posterior variance, v = 1 its other choice, beta. On VE the step is SMLD's.
+v = 0 is DDPM's posterior variance, v = 1 its other choice, beta. A model that learns its variance
+says v element by element, as v = (1 + fraction) / 2. On VE the step is SMLD's.
 
 References: Ho et al., arXiv:2006.11239, eqs. 7 and 11; Nichol and Dhariwal, arXiv:2102.09672, eq.
 15; Song et al., arXiv:2011.13456, eq. 47 (SMLD).
@@ -21,13 +22,15 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, number
-from sdekit.sampling.base import OneKick, landing_noise
+from sdekit.model.prediction import learned
+from sdekit.sampling.base import CountedModel, OneKick, landing_noise
+from sdekit.sampling.noise import Noise
 from sdekit.sampling.plan import Mix
 from sdekit.sde.base import LinearSDE
 
 __all__ = ["Ancestral"]
 
-_VARIANCES = {"posterior": 0.0, "beta": 1.0}
+_VARIANCES = {"posterior": 0.0, "beta": 1.0, "learned": None}  # None: the model says it
 
 
 @register("sampler", "ancestral", paper="arXiv:2006.11239, algorithm 2")
@@ -36,10 +39,12 @@ class Ancestral(OneKick):
     """DDPM's ancestral sampler on any linear SDE, eq. (1).
 
     Args:
-        variance: "posterior" (v = 0), "beta" (v = 1) or v itself in [0, 1].
+        variance: "posterior" (v = 0), "beta" (v = 1), v itself in [0, 1], or "learned": what the
+            model says, a `ScoreModel(..., variance="learned_range")`, say.
 
     Raises:
-        ConfigError: an unknown name, or a number outside [0, 1].
+        ConfigError: an unknown name, a number outside [0, 1], or a learned variance where the
+            model returns no fraction.
 
     Reference: arXiv:2006.11239, eqs. 7 and 11; arXiv:2102.09672, eq. 15; arXiv:2011.13456, eq. 47.
 
@@ -55,7 +60,6 @@ class Ancestral(OneKick):
     """
 
     variance: str | float = "posterior"
-    needs = frozenset({"linear", "noise"})
 
     def __post_init__(self) -> None:
         """Check the field."""
@@ -63,6 +67,12 @@ class Ancestral(OneKick):
             choice("variance", self.variance, _VARIANCES)
         else:
             self._set(variance=number("variance", self.variance, ge=0, le=1))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """A linear SDE and noise; of a learned variance a model that returns a fraction."""
+        more = {"fraction"} if self.variance == "learned" else set()
+        return frozenset({"linear", "noise"} | more)
 
     @property
     def exact_on(self) -> frozenset[str]:
@@ -73,16 +83,28 @@ class Ancestral(OneKick):
         """Eq. (1)."""
         t, s = self.times(sde, grid)
         posterior = sde.posterior(s, t)
-        beta = sde.transition(s, t)[1].square()
+        mean = Mix(t, x=posterior.x_t, x0=posterior.x_0)
+        low, high = posterior.var.sqrt(), sde.transition(s, t)[1]
         v = _VARIANCES[self.variance] if isinstance(self.variance, str) else self.variance
-        log_var = (v * beta.log() if v else 0.0) + (
-            (1 - v) * posterior.var.log() if v < 1 else 0.0
-        )
-        std = torch.as_tensor(0.5 * log_var).exp()
-        return {
-            "mean": Mix(t, x=posterior.x_t, x0=posterior.x_0),
-            "std": landing_noise(sde, s, std),
-        }
+        if v is None:
+            return {
+                "mean": mean,
+                "low": landing_noise(sde, s, low),
+                "high": landing_noise(sde, s, high),
+            }
+        std = low ** (1 - v) * high**v  # 0 ** 0 is 1
+        return {"mean": mean, "std": landing_noise(sde, s, std)}
+
+    def step(
+        self, x: Tensor, c: Any, model: CountedModel, state: Any, noise: Noise
+    ) -> tuple[Tensor, Any]:
+        """One row of eq. (1); a learned v is in what the model returns."""
+        if self.variance != "learned":
+            return super().step(x, c, model, state, noise)
+        seen = model.each(x, torch.full((len(x),), c.t, dtype=torch.float64, device=x.device))
+        v = 0.5 * (1 + learned(seen.fraction))
+        y = seen.mix(c.mean)
+        return (y if c.high == 0 else y.add_(noise(y) * c.low ** (1 - v) * c.high**v)), state
 
     @classmethod
     def examples(cls) -> list[Ancestral]:

@@ -189,8 +189,8 @@ class Sampler(Checked, ABC):
         nfe_per_step: model calls a row (the last row may take fewer).
         warmup_nfe: calls that the first rows of a run may make beyond those.
         memory: the earlier rows whose predictions a row uses.
-        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run); rejects
-            says that a step may keep the sample as it is.
+        needs: among linear, vp, ve, ddpm (of the SDE), noise, grad, adaptive (of the run),
+            fraction (of the model); rejects says that a step may keep the sample as it is.
         exact_on: data on which the law is right at any number of steps: "point", a single point.
     """
 

@@ -97,6 +97,8 @@ class Check:
 
     def lacks(self, subject: Any) -> str:
         """Why this subject cannot be asked, or an empty string."""
+        if "fraction" in getattr(subject, "needs", ()):
+            return "its model must learn variances, which those of the kit do not"
         absent = _absent(self.of | self.needs, subject)
         said = [_WORDS.get(name, name) for name in absent]
         return f"it has no {', '.join(said)}" if absent else ""
