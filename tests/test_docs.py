@@ -189,6 +189,7 @@ def test_the_new_classes_are_in_the_tests_and_pass(installed):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_new_sampler_is_in_the_benchmark(installed):
     program = (
         "import sys; sys.path.insert(0, 'benchmarks'); sys.argv[1:] = ['--quick']\n"

@@ -109,6 +109,7 @@ def test_the_story():
     assert mended.cause == "discretisation"
 
 
+@pytest.mark.slow
 def test_denoising_is_part_of_truncation():
     """Both the output and the marginal are those of E[x_0 | x_t]."""
     sde = VESDE(sigma_min=0.3, sigma_max=20.0)

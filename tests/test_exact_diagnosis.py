@@ -38,6 +38,7 @@ def by_action(found):
     return {mend.action: mend for mend in found.mends}
 
 
+@pytest.mark.slow
 def test_the_tutorial_is_diagnosed():
     found = diagnose("ancestral", ExactScore(make("target", "tutorial"), DDPM.linear(100)))
     assert found.cause == found.budget.cause == "initialisation"

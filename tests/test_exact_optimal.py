@@ -133,6 +133,7 @@ def test_an_error_is_that_of_its_law_alone():
     assert_close(together, torch.cat(alone), tol=0.01)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_an_infinite_error():
     class Failing(DDIM):
         def coefficients(self, sde, grid):

@@ -118,7 +118,9 @@ def test_known_orders(sampler, sde, order, within):
     assert "strong" not in str(found)
 
 
-@pytest.mark.parametrize(("sampler", "sde"), [("euler_maruyama", VPSDE()), ("ancestral", VESDE())])
+@pytest.mark.parametrize(("sampler", "sde"), [
+    ("euler_maruyama", VPSDE()), pytest.param("ancestral", VESDE(), marks=pytest.mark.slow),
+])  # fmt: skip
 def test_additive_noise_has_strong_order_one(sampler, sde):
     """Euler-Maruyama is Milstein's scheme where the noise does not depend on x: not 1/2 but 1."""
     found = convergence_order(sampler, sde, steps=RUNGS)
@@ -205,6 +207,7 @@ def test_a_wrong_path_changes_the_strong_order_alone():
     assert wrong.strong < 0.3
 
 
+@pytest.mark.slow
 def test_what_claims_no_order_does_not_converge():
     """A corrector of fixed step leaves a bias: the error stays, and so does the slope at 0."""
     biased = PredictorCorrector(predictor="ddim", corrector="annealed_langevin(repeats=1)")

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sampling_support import Given, Wrapped, entries, two_modes
+from sampling_support import Given, Wrapped, each, entries, two_modes
 from strategies import f64
 from torch import nn
 
@@ -252,7 +252,7 @@ def test_any_dimensions(dims, sampler):
         assert bool(torch.isfinite(run.x).all())
 
 
-@pytest.mark.parametrize("sampler", entries("sampler").values(), ids=repr)
+@pytest.mark.parametrize("sampler", each(entries("sampler")))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_kept(sampler, dtype):
     """D8: from x_init or from dtype, at every frame."""

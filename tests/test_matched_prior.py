@@ -291,7 +291,9 @@ def test_a_slowly_falling_spectrum_is_cut_exactly_up_to_1024_rows_or_dimensions(
     assert found.rest == pytest.approx(values[:-64].mean(), rel=1e-10)
 
 
-@pytest.mark.parametrize(("flat", "least"), [(False, 0.998), (True, 0.99)])
+@pytest.mark.parametrize(("flat", "least"), [
+    pytest.param(False, 0.998, marks=pytest.mark.slow), (True, 0.99),
+])  # fmt: skip
 def test_beyond_1024_it_captures_nearly_what_the_best_directions_do(flat, least):
     """A slowly falling spectrum, and noise of one variance, the worst there is."""
     x = draws(3000, (1100,), 3) if flat else slowly_falling(3000, 1100)

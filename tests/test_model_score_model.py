@@ -55,8 +55,14 @@ class Oracle(nn.Module):
 @pytest.mark.parametrize("sde", SDES.values(), ids=SDES)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize(
-    "sampler", ["ddim", "ancestral", "euler_maruyama", "heun", "predictor_corrector"]
-)
+    "sampler",
+    [
+        "ddim", "predictor_corrector",
+        pytest.param("ancestral", marks=pytest.mark.slow),
+        pytest.param("euler_maruyama", marks=pytest.mark.slow),
+        pytest.param("heun", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_samples_do_not_depend_on_the_parametrization(sde, kind, sampler):
     # a grid that ends where x_0 and eps are both well determined: 1e-9 is then far above rounding
     steps = 7

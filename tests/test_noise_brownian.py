@@ -255,7 +255,7 @@ def test_in_sample_and_iterate(sampler):
     assert_close(other.trajectory[0].double(), start, tol=1e-6)  # the start is common to all
 
 
-@pytest.mark.parametrize("eta", [1.0, 0.5])
+@pytest.mark.parametrize("eta", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_finer_grid_is_near(eta):
     """With one path a run on a finer grid is near; with independent noise it is not."""
     model, sampler = ExactScore(spectrum(), VPSDE()), EulerMaruyama(eta=eta)

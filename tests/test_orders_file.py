@@ -52,7 +52,12 @@ def again(name, sde):
 
 
 @pytest.mark.parametrize(
-    ("start", "sde"), [("ddim(eta=0", "ve"), ("heun(churn=0", "sub_vp"), ("ancestral", "vp")]
+    ("start", "sde"),
+    [
+        ("ddim(eta=0", "ve"),
+        ("heun(churn=0", "sub_vp"),
+        pytest.param("ancestral", "vp", marks=pytest.mark.slow),
+    ],
 )
 def test_some_measured_again(start, sde):
     again(next(name for name in SAMPLERS if name.startswith(start)), sde)

@@ -152,6 +152,7 @@ def test_weight_of_a_mode(sde, alpha_budget):
     assert 3 * float(right) < 0.07 < float(wrong)
 
 
+@pytest.mark.slow
 def test_a_tighter_tolerance_is_nearer_to_its_path():
     """With the whole path known beforehand, the end goes to that of the finest run."""
     sde, n = VPSDE(t_min=0.02), 16

@@ -152,6 +152,7 @@ def test_replacement_comes_closer_with_every_round():
     assert variances[-1] < 0.06
 
 
+@pytest.mark.slow
 def test_projection_has_the_samplers_error_only():
     mean, var = off(law_of(method="projected", steps=30))
     assert mean < 0.01

@@ -431,6 +431,7 @@ def test_few_samples_are_noised_often_and_counted_once():
 # samples of any shape ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_images_are_audited_in_their_own_shape():
     """A linear network on images (1, 6, 6), right, reflected, and turned by a quarter."""
     variance, shape = 0.3, (1, 6, 6)

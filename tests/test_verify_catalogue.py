@@ -32,7 +32,13 @@ def marks(thing, one):
     Orders are on file, which the fast suite reads, and test_sampling_runs takes 1000 steps.
     """
     long = one.name in LONG or (one.name == "limit_law" and thing not in FIRST)
+    long = long or (one.name == "point_data" and "adaptive" in getattr(thing, "needs", ()))
     return pytest.mark.slow if long or thing in LATER else ()
+
+
+def odd_marks(thing, one):
+    """Quantiles along the flow are asked of the odd processes by the slow suite."""
+    return pytest.mark.slow if one.name in {*LONG, "limit_law", "flow_keeps_quantiles"} else ()
 
 
 @parametrize_with_checks(everything(), max_examples=FEW, marks=marks)
@@ -40,7 +46,7 @@ def test_the_catalogue(check):
     check()
 
 
-@parametrize_with_checks({**odd.SDES, **odd.SAMPLERS}, max_examples=FEW, marks=marks)
+@parametrize_with_checks({**odd.SDES, **odd.SAMPLERS}, max_examples=FEW, marks=odd_marks)
 def test_odd_but_valid(check):
     check()
 

@@ -28,13 +28,15 @@ ELSEWHERE = {14, 15, 32}
 
 
 # the first mutant of each check, and what peers had wrong, are for the fast suite; the others are
-# not, nor are samplers' orders and limits; test_verify_audit asks those of networks, and
-# test_sampling_adaptive shows what redrawing does
+# not, nor are samplers' orders and limits; test_verify_audit asks those of networks,
+# test_sampling_adaptive shows what redrawing does, test_verify_conformance what schedulers did
 FIRST = {check: mutant.name for mutant in reversed(MUTANTS) for check in mutant.caught_by}
 LONG = {
     mutant.name: mutant for mutant in MUTANTS
     if (
-        mutant.kind == "model" or mutant.name == "adaptive_redraws_on_rejection"
+        mutant.kind == "model"
+        or mutant.name == "adaptive_redraws_on_rejection"
+        or mutant.name.startswith("scheduler_")
         or (mutant.peer is None and mutant.name not in FIRST.values())
         or ({"declared_order", "limit_law"} & {*mutant.caught_by}
             and (mutant.peer is None or mutant in multistep.ROWS))

@@ -83,7 +83,7 @@ GRADED = {
 }  # fmt: skip
 every_test = pytest.mark.parametrize("name", GRADED)
 # 2000 replays of these take seconds each
-LONG = {"target_draws", "noise_is_standard", "noise_law"}
+LONG = {"target_draws", "noise_is_standard", "noise_law", "times_are_drawn_from_their_law"}
 
 
 @pytest.fixture(autouse=True)
