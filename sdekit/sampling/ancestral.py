@@ -92,7 +92,9 @@ class Ancestral(OneKick):
                 "low": landing_noise(sde, s, low),
                 "high": landing_noise(sde, s, high),
             }
-        std = low ** (1 - v) * high**v  # 0 ** 0 is 1
+        # not low.log() where v = 1: it may be -infinity
+        log_std = (v * high.log() if v else 0.0) + ((1 - v) * low.log() if v < 1 else 0.0)
+        std = torch.as_tensor(log_std).exp()
         return {"mean": mean, "std": landing_noise(sde, s, std)}
 
     def step(
