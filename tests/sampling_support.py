@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from strategies import f64
+from support import leaving
 from torch import Tensor
 
 from sdekit._catalogue import catalogue
@@ -14,9 +14,9 @@ from sdekit.targets import GaussianMixture
 from sdekit.verify.probes import Affine, draws, exact_law, inner_grid, law_errors, probe, spectrum
 
 __all__ = [
-    "EXACT", "Affine", "ConstantEps", "Given", "Wrapped", "adaptive", "defaults", "draws", "each",
-    "entries", "exact_law", "inner_grid", "law_error", "may_refuse", "no_noise", "parts", "probe",
-    "reference_target", "spectrum", "two_modes",
+    "EXACT", "FINE", "Affine", "ConstantEps", "Given", "WithFraction", "Wrapped", "adaptive",
+    "defaults", "draws", "each", "entries", "exact_law", "inner_grid", "law_error", "may_refuse",
+    "no_noise", "parts", "probe", "reference_target", "spectrum", "two_modes",
 ]  # fmt: skip
 
 EXACT = 1e-9  # what the reference values are good for
@@ -45,10 +45,7 @@ def each(things: dict[str, object]) -> list:
         name, number = key.rsplit("-", 1)
         return int(number) != (name in FINE)
 
-    return [
-        pytest.param(thing, id=key, marks=pytest.mark.slow if slow(key) else ())
-        for key, thing in things.items()
-    ]
+    return leaving(things, slow)
 
 
 def defaults(kind: str) -> dict[str, object]:
@@ -126,6 +123,19 @@ class Given:
         else:  # one a sample
             score = torch.cat([self.score(x[i : i + 1], at) for i, at in enumerate(times)])
         return Prediction(x, score, t, (self.sde, Score()))
+
+
+class WithFraction:
+    """The exact model, and a fraction that is the same at every time."""
+
+    def __init__(self, model, fraction):
+        self.model, self.sde, self.parametrization = model, model.sde, model.parametrization
+        self.fraction = fraction
+
+    def __call__(self, x, t, **cond):
+        seen = self.model(x, t)
+        origin = (self.sde, self.parametrization)
+        return Prediction(x, seen.raw, t, origin, self.fraction.expand_as(x))
 
 
 class ConstantEps(Given):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,19 @@ def assert_close(
 
 
 # the reference values -----------------------------------------------------------------------
+
+
+def leaving(things: Iterable[Any] | Mapping[str, Any], slow: Callable[[Any], bool]) -> list[Any]:
+    """Parameters of a test; those whose name (or self, without names) is `slow` are marked so."""
+    named = things if isinstance(things, Mapping) else None
+    return [
+        pytest.param(
+            thing if named is None else named[thing],
+            id=None if named is None else thing,
+            marks=[pytest.mark.slow] * bool(slow(thing)),
+        )
+        for thing in things
+    ]
 
 
 def reference_folder() -> Path:

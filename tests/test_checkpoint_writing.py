@@ -61,7 +61,7 @@ print(last, len(os.listdir(os.path.dirname(path))))
 """
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [30, pytest.param(1000, marks=pytest.mark.slow)])
 def test_kill_while_saving(tmp_path, rounds):
     """After every kill -9 the file loads and is never older; the next save removes leftovers."""
     run = subprocess.run([sys.executable, "-c", WRITERS, str(tmp_path / "a"), str(rounds), "0"],

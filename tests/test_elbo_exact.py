@@ -14,8 +14,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from sampling_support import WithFraction
 from support import assert_close
-from test_vlb_reference import WithFraction
 
 from sdekit import DDPM, ExactScore, Gaussian, GaussianMixture
 from sdekit.likelihood import Decoder, elbo

@@ -65,7 +65,7 @@ def test_each_part_is_the_distance_it_says():
         ("initialisation", {"sde": VPSDE(beta_max=2.0), "steps": 60, "sampler": "heun"}),
         ("truncation", {"sde": VPSDE(t_min=0.2), "steps": 60, "sampler": "heun"}),
         ("discretisation", {"sde": VPSDE(), "steps": 4, "sampler": "ddim"}),
-        ("score", {"sde": VPSDE(), "steps": 30, "sampler": "heun", "net": True}),
+        ("score", {"sde": VPSDE(), "steps": 60, "sampler": "heun", "net": True}),
     ],
 )
 @pytest.mark.parametrize("target", [LAW, TWO], ids=["gaussian", "mixture"])

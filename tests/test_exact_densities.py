@@ -15,7 +15,7 @@ import torch
 from sampling_support import Given, draws
 from scipy import integrate, stats
 from strategies import f64
-from support import mean_test
+from support import leaving, mean_test
 
 from sdekit import (
     DDPM,
@@ -70,9 +70,7 @@ def test_a_gaussian_is_that_of_the_affine_map(sampler, sde):
     assert found.var == pytest.approx(float(exact.cov), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "sde", [pytest.param(SDES[k], id=k, marks=[pytest.mark.slow] * (k == "flow")) for k in SDES]
-)
+@pytest.mark.parametrize("sde", leaving(SDES, lambda name: name == "flow"))
 def test_the_flow_maps_quantiles_to_quantiles(sde):
     """Property 22: from the true x_T a fine probability flow ends at the true marginal."""
     model = ExactScore(TWO, sde)
@@ -89,10 +87,7 @@ def test_the_flow_maps_quantiles_to_quantiles(sde):
     )
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [*KERNELS[::2], *(pytest.param(k, marks=pytest.mark.slow) for k in KERNELS[1::2])],
-)
+@pytest.mark.parametrize("sampler", leaving(KERNELS, lambda name: name in KERNELS[1::2]))
 def test_one_row_by_brute_quadrature(sampler):
     """p_s(y) = int p_t(x) N(y; m(x), std^2) dx, with SciPy, m from the plan's own weights."""
     model = ExactScore(TWO, VPSDE())

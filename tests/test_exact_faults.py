@@ -14,7 +14,7 @@ import pytest
 import torch
 from sampling_support import adaptive, each, entries
 from strategies import f64
-from support import mean_test, variance_test
+from support import leaving, mean_test, variance_test
 
 from sdekit import VESDE, VPSDE, ExactScore, Gaussian, SubVPSDE, sample
 from sdekit.exact import Law1D, bures_wasserstein, output_law, output_law_1d
@@ -96,12 +96,8 @@ SAMPLED = {
 }
 
 
-SLOWLY = {"sub_vp"}  # between the other two
-
-
-@pytest.mark.parametrize(
-    "sde", [pytest.param(SDES[k], id=k, marks=[pytest.mark.slow] * (k in SLOWLY)) for k in SDES]
-)
+# sub-VP lies between the other two
+@pytest.mark.parametrize("sde", leaving(SDES, lambda name: name == "sub_vp"))
 @pytest.mark.parametrize("sampler", each(SAMPLED))
 def test_the_moments_of_samples(sampler, sde, alpha_budget):
     """200,000 draws of three variances, five steps: means and variances by their own laws."""

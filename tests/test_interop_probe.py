@@ -14,6 +14,7 @@ import pytest
 import torch
 from sampling_support import spectrum
 from strategies import f64
+from support import leaving
 
 from sdekit import DDPM, ExactScore, Gaussian
 from sdekit.exact import bures_wasserstein, output_law, probe_callable
@@ -96,9 +97,7 @@ def scheduler_error(diffusers, case, steps):
     return bures_wasserstein(scheduler_law(diffusers, case, steps, QUARTER), QUARTER)
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(n, marks=pytest.mark.slow if n > 20 else ()) for n in STEPS]
-)
+@pytest.mark.parametrize("steps", leaving(STEPS, lambda n: n > 20))
 @pytest.mark.parametrize("case", TABLE)
 def test_the_errors_of_a_scheduler(diffusers, case, steps):
     printed = dict(zip(STEPS, TABLE[case][2].split(), strict=True))[steps]

@@ -43,7 +43,7 @@ def test_a_flow_that_is_too_stiff(solver):
 
     began = time.monotonic()
     with pytest.raises(SolverError, match=r"t = 0\.|max_nfe|step size|finite"):
-        log_prob(Given(score, VPSDE()), X, solver=solver, max_nfe=400)
+        log_prob(Given(score, VPSDE()), X, solver=solver, max_nfe=3000)
     assert time.monotonic() - began < 20
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sampling_support import FINE, Wrapped, defaults, draws, two_modes
 from strategies import every_sde, f64
-from support import assert_close
+from support import assert_close, leaving
 
 from sdekit import DDIM, DDPM, VPSDE, ExactScore, Gaussian, ScoreModel, sample
 from sdekit.errors import ConfigError, DtypeError, ModelError
@@ -124,9 +124,7 @@ def test_diffusers_steps(name, how):
 
 
 @pytest.mark.parametrize("how", ["static", "dynamic"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in FINE)) for n in defaults("sampler")]
-)
+@pytest.mark.parametrize("name", leaving([*defaults("sampler")], lambda name: name in FINE))
 def test_every_sampler_runs_on_it_and_chunks_do_not_matter(name, how):
     model = Thresholded(ExactScore(two_modes(), VPSDE()), how, limit=0.4, quantile=0.9)
     options = dict(sampler=name, steps=6, seed=0, denoise=True, dtype=torch.float64)

@@ -6,7 +6,7 @@ the kit.
 
 import pytest
 import torch
-from support import assert_close
+from support import assert_close, leaving
 
 from sdekit import DDPM, DSM, VPSDE, ExactScore, Gaussian, ScoreModel, catalogue
 from sdekit.errors import (
@@ -62,11 +62,7 @@ def test_times_of_every_allowed_shape(t):
 
 @objectives
 @pytest.mark.parametrize(
-    "parametrization",
-    [
-        pytest.param(name, marks=() if name in ("eps", "edm") else pytest.mark.slow)
-        for name in PARAMETRISATIONS
-    ],
+    "parametrization", leaving([*PARAMETRISATIONS], lambda name: name not in ("eps", "edm"))
 )
 @pytest.mark.parametrize("sde", SDES, ids=repr)
 def test_finite_at_the_ends(sde, parametrization, objective):

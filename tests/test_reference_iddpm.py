@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sampling_support import EXACT, reference_target
+from sampling_support import EXACT, WithFraction, reference_target
 from support import assert_close, reference_cases
 
 from sdekit.model import ExactScore
-from sdekit.model.parametrization import Eps
-from sdekit.model.prediction import Prediction
 from sdekit.sampling import DDIM, Ancestral, sample
 from sdekit.sampling.noise import Replay, Zero
 from sdekit.sde import DDPM
@@ -106,18 +104,9 @@ def learned_fractions(reference) -> list[float]:
 def learned_run(case: Case, reference) -> None:
     v = torch.tensor(learned_fractions(reference), dtype=torch.float64)
     assert bool(((v > 0) & (v < 1)).all())
-    sampler, exact = Ancestral(variance="learned"), case.respaced()
-
-    class Learned:
-        sde = exact.sde
-
-        def __call__(self, x, t):
-            eps = exact(x, t).eps
-            return Prediction(x, eps, t, (self.sde, Eps()), (2 * v - 1).expand_as(x))
-
     run = sample(
-        Learned(), tuple(case.x.shape), sampler=sampler, x_init=case.x, noise=Replay(case.draws),
-        keep="all",
+        WithFraction(case.respaced(), 2 * v - 1), tuple(case.x.shape), x_init=case.x,
+        sampler=Ancestral(variance="learned"), noise=Replay(case.draws), keep="all",
     )  # fmt: skip
     # v comes from a difference of logarithms of 4e-4: 1e-12 there is 1e-9 in the first step
     assert_close(run.trajectory[1:], case.states, tol=EXACT, scale=10.0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from sampling_support import Given, Wrapped, draws, spectrum, two_modes
 from strategies import EVERY, f64
-from support import assert_close
+from support import assert_close, leaving
 
 from sdekit.errors import ConfigError, DtypeError, SolverError
 from sdekit.model import ExactScore
@@ -69,9 +69,7 @@ def test_the_other_solvers_too(solver):
     assert_close(found, gaussian_flow(model, x, 1.0, 0.05), tol=1e-3)
 
 
-@pytest.mark.parametrize("sde", [SDES["vp"], SDES["ve"], *(
-    pytest.param(SDES[k], marks=pytest.mark.slow) for k in SDES if k not in ("vp", "ve")
-)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("sde", leaving(SDES, lambda name: name not in ("vp", "ve")))
 def test_all_deterministic_samplers_have_one_limit(sde):
     """Property 57, on a mixture, where nothing is affine."""
     model, x = ExactScore(two_modes(), sde), draws(1, (3, 2), seed=5)[0] * sde.prior_std()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from sampling_support import adaptive, defaults, each, entries, may_refuse, two_modes
 from strategies import EVERY, f64
+from support import leaving
 
 from sdekit.errors import ConfigError, SolverError, TimeError
 from sdekit.model import ExactScore
@@ -73,13 +74,7 @@ def test_few_steps(sde, sampler):
     assert any(ran) or may_refuse(sampler, sde)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "vp" else pytest.mark.slow)
-        for name in defaults("sde")
-    ],
-)
+@pytest.mark.parametrize("name", leaving([*defaults("sde")], lambda name: name != "vp"))
 def test_a_thousand_steps(name):
     """Bugs 34 and 36."""
     for sampler in defaults("sampler").values():

@@ -16,6 +16,7 @@ from support import (
     AlphaBudget,
     assert_close,
     law_test,
+    leaving,
     mean_test,
     proportion_test,
     tolerance,
@@ -43,8 +44,7 @@ TESTS = {
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n in ("proportion", "variance"))) for n in TESTS],
+    "name", leaving([*TESTS], lambda name: name in ("proportion", "variance"))
 )
 def test_false_alarms_are_as_rare_as_declared(name, generator):
     rate = sum(not TESTS[name](normal(200, generator), ALPHA) for _ in range(RUNS)) / RUNS

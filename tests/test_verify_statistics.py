@@ -12,6 +12,7 @@ import math
 import pytest
 import torch
 from sampling_support import entries
+from support import leaving
 
 from sdekit.sampling.noise import KeyedNoise
 from sdekit.sde import VPSDE
@@ -106,9 +107,7 @@ def test_every_statistical_check_is_here():
     assert set(GRADED) == {c.name for c in CHECKS.values() if c.statistical and c.kind != "model"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in GRADED]
-)
+@pytest.mark.parametrize("name", leaving([*GRADED], lambda name: name in LONG))
 def test_a_true_law_is_rarely_rejected(name):
     right, n, _ = GRADED[name]
     p = torch.tensor(p_values(name, right, n, REPLAYS, seed=1), dtype=torch.float64)

@@ -13,31 +13,17 @@ import math
 
 import pytest
 import torch
-from sampling_support import reference_target
+from sampling_support import WithFraction, reference_target
 from support import assert_close, reference_cases
 
 from sdekit import DDPM, ExactScore
 from sdekit.likelihood.chain import chain_rows, prior_kl
 from sdekit.likelihood.decoder import Decoder
 from sdekit.model import Thresholded
-from sdekit.model.prediction import Prediction
 from sdekit.objectives import VLB
 
 EXACT = 1e-9
 VARIANCES = {"fixed_small": "posterior", "fixed_large": "beta", "learned_range": "learned"}
-
-
-class WithFraction:
-    """The exact model, and a fraction that is the same at every time."""
-
-    def __init__(self, model, fraction):
-        self.model, self.sde, self.parametrization = model, model.sde, model.parametrization
-        self.fraction = fraction
-
-    def __call__(self, x, t, **cond):
-        seen = self.model(x, t)
-        origin = (self.sde, self.parametrization)
-        return Prediction(x, seen.raw, t, origin, self.fraction.expand_as(x))
 
 
 def chain_of(about):

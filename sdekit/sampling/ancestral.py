@@ -83,18 +83,19 @@ class Ancestral(OneKick):
         """Eq. (1)."""
         t, s = self.times(sde, grid)
         posterior = sde.posterior(s, t)
-        mean = Mix(t, x=posterior.x_t, x0=posterior.x_0)
         low, high = posterior.var.sqrt(), sde.transition(s, t)[1]
         v = _VARIANCES[self.variance] if isinstance(self.variance, str) else self.variance
         if v is None:
             return {
-                "mean": mean,
+                "x": posterior.x_t,
+                "x0": posterior.x_0,
                 "low": landing_noise(sde, s, low),
                 "high": landing_noise(sde, s, high),
             }
         # not low.log() where v = 1: it may be -infinity
         log_std = (v * high.log() if v else 0.0) + ((1 - v) * low.log() if v < 1 else 0.0)
         std = torch.as_tensor(log_std).exp()
+        mean = Mix(t, x=posterior.x_t, x0=posterior.x_0)
         return {"mean": mean, "std": landing_noise(sde, s, std)}
 
     def step(
@@ -105,7 +106,7 @@ class Ancestral(OneKick):
             return super().step(x, c, model, state, noise)
         seen = model.each(x, torch.full((len(x),), c.t, dtype=torch.float64, device=x.device))
         v = 0.5 * (1 + learned(seen.fraction))
-        y = seen.mix(c.mean)
+        y = seen.linear(x=c.x, x0=c.x0)  # the raw output is the model's own, whatever the plan's
         return (y if c.high == 0 else y.add_(noise(y) * c.low ** (1 - v) * c.high**v)), state
 
     @classmethod
