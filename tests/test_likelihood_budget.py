@@ -16,7 +16,7 @@ from support import assert_close
 from sdekit import ExactScore, Gaussian, GaussianMixture, ScoreModel, log_prob
 from sdekit.model import MLP
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
-from sdekit.targets.mixture import Tutorial
+from sdekit.targets import Tutorial
 
 LAWS = (
     Tutorial(),

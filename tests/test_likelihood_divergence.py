@@ -19,8 +19,7 @@ from sdekit.likelihood.density import Change
 from sdekit.likelihood.divergence import Divergence, divergence_of
 from sdekit.likelihood.flow import Flow
 from sdekit.sde import VPSDE
-from sdekit.targets import Empirical, ExactTarget
-from sdekit.targets.mixture import Tutorial
+from sdekit.targets import Empirical, ExactTarget, Tutorial
 
 F64 = torch.float64
 

@@ -17,8 +17,7 @@ from support import assert_close, reference_cases
 from sdekit import ExactScore, Gaussian, GaussianMixture, ScoreModel, log_prob
 from sdekit.model import MLP, Moments
 from sdekit.sde import DDPM, EDM, VESDE, VPSDE, CosineSDE, FlowSDE, SubVPSDE
-from sdekit.targets import Empirical
-from sdekit.targets.mixture import Tutorial
+from sdekit.targets import Empirical, Tutorial
 
 SDES = {
     "vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(), "cosine": CosineSDE(), "flow": FlowSDE(),

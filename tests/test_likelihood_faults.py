@@ -24,7 +24,7 @@ from sdekit.errors import (
 )
 from sdekit.model import MLP
 from sdekit.sde import VPSDE
-from sdekit.targets.mixture import Tutorial
+from sdekit.targets import Tutorial
 
 MODEL = ExactScore(Tutorial(), VPSDE())
 X = torch.tensor([[3.0, 3.0], [-3.0, -2.0]], dtype=torch.float64)

@@ -18,7 +18,7 @@ from sdekit.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from sdekit.likelihood import slerp
 from sdekit.model import MLP
 from sdekit.sde import DDPM, VESDE, VPSDE, FlowSDE, SubVPSDE
-from sdekit.targets.mixture import Tutorial
+from sdekit.targets import Tutorial
 
 SDES = {
     "vp": VPSDE(), "sub_vp": SubVPSDE(), "ve": VESDE(), "flow": FlowSDE(), "ddpm": DDPM.linear(99),

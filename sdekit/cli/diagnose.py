@@ -98,10 +98,11 @@ def _model(options: Diagnose) -> tuple[Predictor, Any, str]:
     """The model, the law of its data, and what both are."""
     from sdekit._catalogue import make_one
     from sdekit._check import shown
-    from sdekit.cli.checkpoints import loaded, trained_on
+    from sdekit.cli.checkpoints import loaded
     from sdekit.model import ExactScore
     from sdekit.sde import LinearSDE
     from sdekit.targets import ExactTarget, Target
+    from sdekit.training.origin import trained_on
 
     target = None if options.target is None else make_one("target", options.target, Target)
     found = None

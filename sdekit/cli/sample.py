@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from sdekit.cli.checkpoints import loaded, shape_of, trained_on
+from sdekit.cli.checkpoints import loaded
 from sdekit.cli.folders import claim_file
 from sdekit.cli.options import Common, Int, MaybeInt
 from sdekit.cli.terminal import Terminal
@@ -66,6 +66,7 @@ def run(options: Sample, terminal: Terminal) -> int:
     from sdekit.cli.grids import asked, grid_of
     from sdekit.sampling import sample
     from sdekit.sampling.grid import resolve_grid
+    from sdekit.training.origin import shape_of, trained_on
 
     sampler, rule, device = asked(options, least=1)
     found = loaded(options.checkpoint)

@@ -108,10 +108,11 @@ def subject_of(options: Any, device: torch.device) -> Subject:
 
     from sdekit._catalogue import make_one
     from sdekit._check import shown
-    from sdekit.cli.checkpoints import loaded, shape_of, trained_on
+    from sdekit.cli.checkpoints import loaded
     from sdekit.model import ExactScore
     from sdekit.sde import LinearSDE
     from sdekit.targets import ExactTarget, Target
+    from sdekit.training.origin import shape_of, trained_on
 
     target: Any = None
     if options.target is not None:
@@ -168,7 +169,7 @@ def _samples(
     """The samples [(n, *dims)], and where they come from."""
     import torch
 
-    from sdekit.cli.points import read_points
+    from sdekit.training.points import read_points
 
     whole = options.levels is not None
     if options.split is None and options.data is not None:
@@ -227,7 +228,7 @@ def _of_run(
 
 def _own_file(options: Any, found: Checkpoint) -> tuple[Path, Tensor]:
     """The file that a run was given, as --data names it or as the run's folder does."""
-    from sdekit.cli.points import read_points
+    from sdekit.training.points import read_points
 
     path: Path | None = options.data
     if path is None:

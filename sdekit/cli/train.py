@@ -187,7 +187,7 @@ def _data(options: Train) -> tuple[Target | Tensor, tuple[int, ...], float]:
     from sdekit.targets._split import split_rows
 
     if options.data is not None:
-        from sdekit.cli.points import read_points
+        from sdekit.training.points import read_points
 
         points = read_points(options.data)
         kept, held = split_rows(

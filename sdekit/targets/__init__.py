@@ -4,7 +4,8 @@ from sdekit.targets.base import ExactTarget, Target
 from sdekit.targets.digits import Digits
 from sdekit.targets.empirical import Empirical
 from sdekit.targets.gaussian import Gaussian
-from sdekit.targets.mixture import GaussianMixture, Tutorial
+from sdekit.targets.mixture import GaussianMixture
+from sdekit.targets.named import PowerLaw, Ring, Tutorial
 from sdekit.targets.shapes import Checkerboard, Moons, Pinwheel, Rings, SwissRoll
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "GaussianMixture",
     "Moons",
     "Pinwheel",
+    "PowerLaw",
+    "Ring",
     "Rings",
     "SwissRoll",
     "Target",

@@ -118,7 +118,7 @@ class Gaussian(ClosedForm):
             >>> law.cov.diagonal().tolist()
             [1.0, 2.0, 3.0]
         """
-        law = object.__new__(cls)
+        law = object.__new__(Gaussian)  # no subclass: those are laws of their own
         centre = parameter("mean", mean, ("", "(d,)"))
         spread = Covariances.of_spectrum(
             parameter("variances", variances, ("", f"({len(centre)},)")),

@@ -42,7 +42,7 @@ from sdekit.targets.base import ClosedForm, Draws, parameter
 from sdekit.targets.covariance import Covariances, Whitening
 from sdekit.targets.gaussian import LITERAL, own_dtype
 
-__all__ = ["GaussianMixture", "Tutorial"]
+__all__ = ["GaussianMixture"]
 
 _SUM = 1e-6  # how far from 1 weights may sum: what a table of float32 weights may be off by
 
@@ -314,31 +314,3 @@ class GaussianMixture(ClosedForm):
             f"gaussian_mixture(weights={self._weights.tolist()}, means={self._means.tolist()}, "
             f"covs={self._covs.literal()})"
         )
-
-
-@register("target", "tutorial", paper="a DDPM tutorial; after arXiv:1907.05600, section 3.2.2")
-class Tutorial(GaussianMixture):
-    """The mixture 0.2 N((3, 3), I) + 0.8 N((-3, -3), I) of a well-known DDPM tutorial.
-
-    Example:
-        >>> Tutorial() == GaussianMixture([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
-        True
-        >>> Tutorial().perturbed(0.6, 0.64).means.tolist()
-        [[1.7999999999999998, 1.7999999999999998], [-1.7999999999999998, -1.7999999999999998]]
-    """
-
-    def __init__(self) -> None:
-        super().__init__([0.2, 0.8], [[3.0, 3.0], [-3.0, -3.0]], 1.0)
-
-    @classmethod
-    def from_fields(cls, **fields: Any) -> Tutorial:
-        """The mixture; it has no fields."""
-        return cls(**fields)
-
-    @classmethod
-    def examples(cls) -> list[Any]:
-        """The mixture."""
-        return [cls()]
-
-    def __repr__(self) -> str:
-        return "tutorial()"
