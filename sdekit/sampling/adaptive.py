@@ -261,6 +261,7 @@ class _Solve:
             error = self.how.error(low, high, self.before)
             self._check(error, "the error")
             new = live & (error <= 1)
+            self.model.rejected = self.model.rejected + (live & ~new).sum()
             path.settle(new)
             self.x = self._where(new, high if self.how.extrapolate else low, self.x)
             self.before = self._where(new, low, self.before)

@@ -72,11 +72,16 @@ class CountedModel:
         model: the predictor.
         cond: conditions passed to every call.
         max_nfe: the number of calls after which a run fails; None: no limit.
+
+    Attributes:
+        nfe: the calls so far.
+        rejected: the proposals that samplers say they have rejected, summed over the samples; a
+            tensor, so that counting waits for no device. NaN: a solver that does not tell.
     """
 
     __slots__ = (
         "_call", "_origin", "_shape", "_tracked", "cond", "limit", "model", "nfe",
-        "parametrization", "sde",
+        "parametrization", "rejected", "sde",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +95,7 @@ class CountedModel:
         self.sde: LinearSDE = model.sde
         self.cond = dict(cond or {})
         self.nfe = 0
+        self.rejected: Any = 0
         self.limit = math.inf if max_nfe is None else max_nfe
         self.parametrization = parametrization_of(model)
         self._origin = (self.sde, self.parametrization)

@@ -168,6 +168,7 @@ class MALA(Corrector):
             first = noise(x).reshape(len(x), math.prod(x.shape[1:]))[:, 0]
             # NaN is no reason to stay: the run must see it
             moves = ~(torch.special.log_ndtr(first.to(log_a.dtype)) >= log_a)
+            model.rejected = model.rejected + (~moves).sum()
             moves = moves.reshape(-1, *[1] * (x.ndim - 1))
             x, score = torch.where(moves, y, x), torch.where(moves, score_y, score)
         return x, state

@@ -13,6 +13,7 @@ Reference: Song et al., arXiv:2011.13456, eq. 13.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +148,7 @@ class ProbabilityFlow(Sampler):
 
         solve = _scipy_solve if self.solver.startswith("scipy:") else _torchdiffeq_solve
         try:
-            return solve(slope, x, t, s, self)
+            return solve(slope, x, t, s, self, model)
         except SdekitError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
@@ -163,12 +164,21 @@ class ProbabilityFlow(Sampler):
         return [cls(solver=name) for name in names]
 
 
-def _torchdiffeq_solve(slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow) -> Tensor:
+def _torchdiffeq_solve(
+    slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow, model: CountedModel
+) -> Tensor:
     from torchdiffeq import odeint
 
+    def flow(time: Tensor, y: Tensor) -> Tensor:
+        return slope(float(time), y)
+
+    def rejected(*_: Any) -> None:  # a step is that of the whole batch
+        model.rejected = model.rejected + len(x)
+
+    flow.callback_reject_step = rejected  # type: ignore[attr-defined]  # where torchdiffeq looks
     times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
     return odeint(
-        lambda time, y: slope(float(time), y),
+        flow,
         x,
         times,
         rtol=how.rtol,
@@ -177,8 +187,12 @@ def _torchdiffeq_solve(slope: Any, x: Tensor, t: float, s: float, how: Probabili
     )[-1]
 
 
-def _scipy_solve(slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow) -> Tensor:
+def _scipy_solve(
+    slope: Any, x: Tensor, t: float, s: float, how: ProbabilityFlow, model: CountedModel
+) -> Tensor:
     from scipy.integrate import solve_ivp
+
+    model.rejected = math.nan  # it does not say
 
     def flat_slope(time: float, y: np.ndarray) -> np.ndarray:
         state = torch.from_numpy(y).reshape(x.shape).to(x)

@@ -46,6 +46,8 @@ class SampleResult:
             stopped has the state of the stop as its last one.
         trajectory_t: their times [(m,)], or None.
         trajectory_step: the numbers of steps done at them [(m,)], or None.
+        rejected: the steps or proposals that a sample had rejected, on average: those of adaptive
+            and Metropolis methods, 0 of others; None where the solver does not tell (SciPy's).
         stopped_at: the time at which a callback stopped the run before its end, or None. Where
             chunks stopped apart, the first (largest) of the times; the kept states are then those
             that all chunks have.
@@ -69,6 +71,7 @@ class SampleResult:
     trajectory_t: Tensor | None = field(default=None, repr=False)
     trajectory_step: Tensor | None = field(default=None, repr=False)
     stopped_at: float | None = None
+    rejected: float | None = 0.0
 
     def to_dataframe(self, *, trajectory: bool = False) -> Any:
         """The samples as a table of pandas: a row each, with the columns x0, x1, ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -200,7 +200,7 @@ def sample(
             parts.append(run.chunk(counted, begin, source, states, tick))
     if not parts:
         empty = torch.empty(shape, dtype=dtype, device=device)
-        parts = [_Part(empty, 0, run.rows, None, tuple(sorted(run.kept)))]
+        parts = [_Part(empty, 0, 0.0, run.rows, None, tuple(sorted(run.kept)))]
     visited = run.plan.grid[: max(part.rows for part in parts) + 1]
     common = parts[0].kept  # where chunks stopped apart, the states that all of them have
     for part in parts[1:]:
@@ -209,6 +209,7 @@ def sample(
     return SampleResult(
         x=parts[0].x if len(parts) == 1 else torch.cat([part.x for part in parts]),
         nfe=max(part.nfe for part in parts),
+        rejected=_rejected(parts, shape[0]),
         grid=visited.clone(),  # the plan itself is cached
         seconds=time.perf_counter() - started,
         trajectory=None if trajectory is None else trajectory[: len(kept)],
@@ -224,6 +225,7 @@ class _Part(NamedTuple):
     Attributes:
         x: its samples.
         nfe: the calls it took.
+        rejected: the proposals that its samples had rejected, together; NaN where nobody knows.
         rows: how many rows it went.
         stopped_at: the time where the callback stopped it before its end, or None.
         kept: the rows of the states that it kept.
@@ -231,9 +233,16 @@ class _Part(NamedTuple):
 
     x: Tensor
     nfe: int
+    rejected: float
     rows: int
     stopped_at: float | None
     kept: tuple[int, ...]
+
+
+def _rejected(parts: Sequence[_Part], n: int) -> float | None:
+    """Rejections a sample."""
+    total = sum(part.rejected for part in parts)
+    return total / max(n, 1) if math.isfinite(total) else None
 
 
 class _Run:
@@ -309,7 +318,7 @@ class _Run:
             if watched:
                 finite("the denoised samples", out)
         stopped_at = frame.t if frame.step < self.rows else None
-        return _Part(out, model.nfe, frame.step, stopped_at, tuple(kept))
+        return _Part(out, model.nfe, float(model.rejected), frame.step, stopped_at, tuple(kept))
 
     def _locate(self, model: CountedModel, good: Frame, bad: Frame, noise: Noise | None) -> None:
         """Repeat the rows after the last good frame and raise at the first bad state."""
