@@ -40,6 +40,11 @@ COMMANDS: Mapping[str, tuple[str, str, str]] = {
         "why samples are wrong, in exact numbers, and what would mend it",
         'sdekit diagnose --target tutorial --sde "ddpm(n=100)" --sampler ancestral',
     ),
+    "compare": (
+        "sdekit.cli.compare",
+        "which sampler, at how many network calls, on which SDE: one page",
+        "sdekit compare --quick --out compared",
+    ),
     "likelihood": (
         "sdekit.cli.likelihood",
         "log-likelihoods of data in nats and bits, with what they may be off by",

@@ -16,9 +16,8 @@ from sdekit.cli.terminal import Terminal
 if TYPE_CHECKING:
     from sdekit._catalogue import Entry
     from sdekit.sampling import Sampler
-    from sdekit.sde import LinearSDE
 
-__all__ = ["OPTIONS", "ORDERS", "claims", "measured", "run", "serves"]
+__all__ = ["OPTIONS", "ORDERS", "claims", "measured", "run"]
 
 # what docs/orders_table.py measured; a path, for importing sdekit.exact would take its time
 ORDERS = Path(__file__).resolve().parent.parent / "exact" / "orders.json"
@@ -139,17 +138,13 @@ def _seen(thing: Any) -> list[str]:
     if not hasattr(thing, "needs"):
         return []
     from sdekit._catalogue import catalogue
+    from sdekit.sampling.setup import serves
 
     order, calls = claims(thing)
     made = {name: _default(entry) for name, entry in catalogue("sde").items()}
     served = [name for name, sde in made.items() if sde is not None and serves(thing, sde)]
     sdes = "all" if len(served) == len(made) else ", ".join(served) or "none"
     return [order, measured(thing), calls, "yes" if "noise" in thing.needs else "no", sdes]
-
-
-def serves(sampler: Sampler, sde: LinearSDE) -> bool:
-    """Whether the process is of the kinds that a sampler needs."""
-    return sampler.needs & {"linear", "vp", "ve", "ddpm"} <= sde.kinds
 
 
 @cache

@@ -25,6 +25,7 @@ __all__ = [
     "progress_bar",
     "quiet",
     "sde_of",
+    "serves",
     "sliced",
     "starting_law",
     "starting_point",
@@ -41,6 +42,11 @@ def sde_of(model: Predictor) -> LinearSDE:
             f"model must be a ScoreModel, an ExactScore or another predictor, got {shown(model)}"
         )
     return sde
+
+
+def serves(sampler: Any, sde: LinearSDE) -> bool:
+    """Whether the process is of the kinds that a sampler needs."""
+    return bool(sampler.needs & {"linear", "vp", "ve", "ddpm"} <= sde.kinds)
 
 
 def checked_shape(shape: object) -> tuple[int, ...]:
