@@ -40,6 +40,7 @@ BASES = {
     "objective": "Objective",
     "weighting": "Weighting",
     "time": "TimeLaw",
+    "metric": "Metric",
 }
 
 # public and concrete, and not to be had by name

@@ -135,7 +135,7 @@ def _spelling(entry: Entry, thing: Any) -> str:
 
 def _seen(thing: Any) -> list[str]:
     """What is to be said of a sampler, by the headings of `_SEEN`; nothing of other kinds."""
-    if not hasattr(thing, "needs"):
+    if not hasattr(thing, "nfe_per_step"):
         return []
     from sdekit._catalogue import catalogue
     from sdekit.sampling.setup import serves

@@ -1,0 +1,236 @@
+r"""What a metric is, and a number that knows its error.
+
+A metric T compares a set x of n samples with a set y of m true ones. Two sets of true samples are
+never the same, and a plug-in distance is biased upwards,
+
+    E T(x, y) > T(law of x, law of y),        floor = T(x', y),                                 (1)
+
+with x' a second true set: a sampler whose value is at the floor cannot be told from the truth by
+these sets. What an interval here covers is the *mean* of T over pairs of sets of these sizes,
+floor included; it is no interval of the distance of the laws, which eq. (1) says how to read.
+
+The standard error is the spread of T over blocks. With K blocks of x and y, block b against block
+b, and T_b their values,
+
+    stderr^2 = mean over R partitions of  1/(K (K - 1)) sum_b (T_b - mean T_b)^2.               (2)
+
+That is right where the deviation of T goes as n^{-1/2}, and on the scale of a *distance* it does
+so in both regimes: far from the truth by the central limit theorem of W2 (del Barrio and Loubes),
+and at the truth, where T sqrt(n) has a law of its own; on the scale of squares it is n^{-1/2} in
+the one and n^{-1} in the other. T itself is taken from all samples. Where T is about twice its
+floor the T_b of smaller sets are still at theirs: (2) is then too small by up to a fifth. K = 5, R = 8 and Student's t with 15 degrees of freedom were chosen by measurement:
+95 % intervals cover 95 +- 3 % far away and at the floor, and 87 to 92 % between one and
+three floors, which is inherent: no interval from one pair is right at both sides of a fold.
+
+References: del Barrio and Loubes, arXiv:1705.01299, theorem 4.1; Gretton et al., JMLR 13:723,
+theorem 12 and corollary 16 (the two regimes of an MMD); Politis, Romano and Wolf, Subsampling,
+1999, chapter 2, for (2).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from scipy import stats
+from torch import Tensor
+
+from sdekit._check import Checked, number
+from sdekit.targets import Target
+
+if TYPE_CHECKING:
+    from sdekit.exact import ErrorBudget
+
+__all__ = ["Estimate", "LawMetric", "Metric", "SampleMetric"]
+
+
+def _known(value: float | None) -> float | None:
+    """The value where it is known and finite: JSON has no NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+class Estimate(float):
+    """A number that knows its error; it is a float and computes like one.
+
+    Args:
+        value: the number.
+        stderr: its standard error; None where it is not known, 0 where it is exact.
+        df: the degrees of freedom of stderr; infinite for one that is known.
+        floor: the value that true samples have; None where it was not asked for.
+        floor_stderr: the standard error of the floor.
+        p_value: of the hypothesis that both sets have one law; None where there is no test.
+        n: how many samples were used.
+        exact: whether no sample was drawn.
+        detail: more about it, in plain Python.
+        lo: the least value that the metric can have.
+        hi: the largest.
+
+    Example:
+        >>> found = Estimate(0.31, stderr=0.02, floor=0.05, lo=0.0)
+        >>> found > 0.3, found.floor, [round(end, 4) for end in found.interval(0.95)]
+        (True, 0.05, [0.2708, 0.3492])
+        >>> found
+        0.310 +- 0.020 (floor 0.050)
+    """
+
+    stderr: float | None
+    df: float
+    floor: float | None
+    floor_stderr: float | None
+    p_value: float | None
+    n: int | None
+    exact: bool
+    detail: dict[str, Any]
+    lo: float
+    hi: float
+
+    def __new__(
+        cls,
+        value: float,
+        *,
+        stderr: float | None = None,
+        df: float = math.inf,
+        floor: float | None = None,
+        floor_stderr: float | None = None,
+        p_value: float | None = None,
+        n: int | None = None,
+        exact: bool = False,
+        detail: Mapping[str, Any] | None = None,
+        lo: float = -math.inf,
+        hi: float = math.inf,
+    ) -> Estimate:
+        """The float, with its attributes."""
+        made = super().__new__(cls, value)
+        made.stderr, made.df, made.n, made.exact = stderr, df, n, exact
+        made.floor, made.floor_stderr, made.p_value = floor, floor_stderr, p_value
+        made.detail, made.lo, made.hi = dict(detail or {}), lo, hi
+        return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, Any]]:
+        """What pickling and copying make it from."""
+        return (float(self),), dict(vars(self))
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The ends of the confidence interval, by Student's t, within the metric's range.
+
+        Args:
+            level: the probability that it covers the mean, in (0, 1).
+
+        Returns:
+            (low, high); both NaN where the standard error is not known.
+
+        Raises:
+            ConfigError: level is not in (0, 1).
+        """
+        level = number("level", level, gt=0, lt=1)
+        if self.stderr is None or not math.isfinite(self.stderr):
+            return math.nan, math.nan
+        if self.stderr == 0:
+            return float(self), float(self)
+        half = float(stats.t.isf((1 - level) / 2, self.df)) * self.stderr
+        return max(self - half, self.lo), min(self + half, self.hi)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number in plain Python, None for what is not known or not finite."""
+        return {
+            "value": _known(self),
+            "stderr": _known(self.stderr),
+            "df": _known(self.df),
+            "floor": _known(self.floor),
+            "floor_stderr": _known(self.floor_stderr),
+            "p_value": _known(self.p_value),
+            "n": self.n,
+            "exact": self.exact,
+            "detail": self.detail,
+        }
+
+    def __repr__(self) -> str:
+        """The value, its error and what it is to be compared with."""
+        error = self.stderr
+        digits = 3
+        if error and math.isfinite(error):
+            digits = min(max(1 - math.floor(math.log10(error)), 0), 9)
+        value = f"{float(self):.{digits}f}"
+        noise = f" +- {error:.{digits}f}" if error else ""
+        notes = [] if self.floor is None else [f"floor {self.floor:.{digits}f}"]
+        notes += [] if self.p_value is None else [f"p = {self.p_value:.2g}"]
+        notes += ["exact"] if self.exact else []
+        return value + noise + (f" ({', '.join(notes)})" if notes else "")
+
+    __str__ = __repr__
+
+
+class Metric(Checked, ABC):
+    """How far a sampler's output is from the data, as one number with its error.
+
+    A subclass is a frozen keyword-only dataclass, registered with
+    `@register("metric", NAME, paper=...)`.
+
+    Attributes:
+        title: what an axis is labelled with.
+        unit: "units of the data", "nats", "probability", ...
+        better: "smaller" or "larger".
+        needs: of "modes" (a target with components) and "law" (an exact one).
+    """
+
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    better: ClassVar[str] = "smaller"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """Instances that tests run over."""
+        return [cls()]
+
+
+class SampleMetric(Metric):
+    """A metric of two sets of samples."""
+
+    @abstractmethod
+    def measure(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        floor: Tensor | None = None,
+        target: Target | None = None,
+        seed: int = 0,
+    ) -> Estimate:
+        """How far x is from y.
+
+        Args:
+            x: samples [(n, *dims)].
+            y: true samples [(m, *dims)].
+            floor: a second true set [(n, *dims)], whose value against y is the floor.
+            target: the law of the data, for metrics that need its modes.
+            seed: of directions, permutations, partitions and splits, >= 0.
+
+        Raises:
+            DataError: too few samples, or a set that the metric cannot use.
+            ShapeError: the sets differ in `dims`, or are no sets.
+            NonFiniteError: a set holds NaN or infinity; the rows are named.
+            DtypeError: a set is no real floating tensor, or the seed no int.
+            DeviceError: the sets live on different devices.
+            ConfigError: the seed is negative.
+        """
+
+
+class LawMetric(Metric):
+    """A metric of laws: exact, read from an error budget."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"law"})
+
+    @abstractmethod
+    def of(self, budget: ErrorBudget) -> Estimate:
+        """The number in the budget, with no error.
+
+        Args:
+            budget: of `sdekit.exact.attribute_error` with method="exact".
+
+        Raises:
+            DtypeError: no budget was given.
+            DataError: the budget comes from samples, or does not have the number.
+        """
