@@ -29,7 +29,7 @@ help: ## this list
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[dev,report,images,interop]'
+	$(PIP) -e '.[dev,report,images,interop,dask,slurm]'
 	touch $@
 
 $(DOCS_READY): $(READY)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from sdekit._catalogue import make
+from sdekit._check import shown
 from sdekit.compare.keys import digest
 from sdekit.compare.subjects import Source
-from sdekit.errors import ConfigError
+from sdekit.errors import ConfigError, DtypeError
 from sdekit.sampling import Sampler
 from sdekit.sampling.grid import resolve_grid
 from sdekit.sde import LinearSDE
 
-__all__ = ["Cell", "steps_within"]
+__all__ = ["Cell", "imported", "steps_within"]
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +45,12 @@ class Cell:
     prior: str
     denoise: bool
     device: str
+    modules: tuple[str, ...] = ()
 
     @cached_property
     def spec(self) -> dict[str, Any]:
         """Everything that its numbers depend on, in plain Python."""
-        return {**asdict(self), "seeds": list(self.seeds), "metrics": list(self.metrics)}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     @cached_property
     def id(self) -> str:
@@ -58,6 +64,26 @@ class Cell:
         free = self.steps is None and self.calls is None
         where = self.source.path or f"{self.source.target}, {self.source.sde}"
         return f"{self.sampler}, {'own steps' if free else budget}, {where}"
+
+
+def imported(where: str, name: object) -> str:
+    """The name of a module, once it is imported: what it registers has names from then on.
+
+    Raises:
+        ConfigError: it is no name of a module, or cannot be imported.
+        DtypeError: it is no string.
+    """
+    if not isinstance(name, str):
+        raise DtypeError(f"{where} must be the name of a module, got {shown(name)}")
+    if not _MODULE.fullmatch(name):
+        raise ConfigError(f"{where}={shown(name)} is no name of a module")
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever the module's own code raises
+        raise ConfigError(
+            f"{where}={shown(name)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    return name
 
 
 def steps_within(calls: int, sampler: Sampler, sde: LinearSDE, grid: str, *, last: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sdekit._catalogue import make, make_one
 from sdekit._check import Checked, choice, flag, integer, nearest, shown
-from sdekit.compare.cell import Cell
+from sdekit.compare.cell import Cell, imported
 from sdekit.compare.subjects import Source
 from sdekit.errors import ConfigError, DtypeError, SdekitError
 from sdekit.metrics import Metric
@@ -62,6 +62,8 @@ class Experiment(Checked):
         prior: what a run starts from, as for `sample`: "standard" or "matched".
         denoise: end with the noiseless step to x_0, as for `sample`.
         device: where to sample.
+        modules: modules of your own that register targets, samplers, metrics, ...; every process
+            imports them. In a file they are code that the file makes run: know where it is from.
         name: the title.
 
     Raises:
@@ -89,6 +91,7 @@ class Experiment(Checked):
     prior: str = "standard"
     denoise: bool = False
     device: str = "cpu"
+    modules: Any = ()
     cells: tuple[Cell, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class Experiment(Checked):
         if not isinstance(self.name, str) or not isinstance(self.device, str):
             raise DtypeError(f"name and device must be strings, got {shown(self.name)}, "
                              f"{shown(self.device)}")  # fmt: skip
+        self._set(modules=_each("modules", _listed("modules", self.modules), imported))
         for name, (kind, base) in _KINDS.items():
             self._set(**{name: _spelled(name, kind, base, getattr(self, name))})
         self._set(checkpoints=_each("checkpoints", _listed("checkpoints", self.checkpoints),
@@ -133,7 +137,7 @@ class Experiment(Checked):
                         yield Cell(
                             source=model, sampler=sampler, grid=grid, **budget,
                             seeds=self.seeds, n=self.n, metrics=self.metrics, prior=self.prior,
-                            denoise=self.denoise, device=self.device,
+                            denoise=self.denoise, device=self.device, modules=self.modules,
                         )  # fmt: skip
 
     # TOML ---------------------------------------------------------------------------------------
@@ -225,9 +229,11 @@ def _seeds(value: Any) -> tuple[int, ...]:
 
 
 def _once(name: str, values: tuple[Any, ...]) -> None:
-    for i, value in enumerate(values):
-        if value in values[:i]:
+    seen = set()
+    for value in values:
+        if value in seen:
             raise ConfigError(f"{name} has {shown(value)} twice")
+        seen.add(value)
 
 
 # TOML -------------------------------------------------------------------------------------------

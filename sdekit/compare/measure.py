@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdekit._catalogue import make
 from sdekit._check import shown
-from sdekit.compare.cell import Cell, steps_within
+from sdekit.compare.cell import Cell, imported, steps_within
 from sdekit.compare.meter import PeakMemory, metered
 from sdekit.compare.pool import pooled
 from sdekit.compare.subjects import Subject, subject_of
@@ -104,6 +104,8 @@ class _Prepared:
 
 
 def _prepared(cell: Cell) -> _Prepared:
+    for name in cell.modules:
+        imported("modules", name)
     subject = subject_of(cell.source, cell.device)
     sampler: Sampler = make("sampler", cell.sampler)
     sde = subject.model.sde
@@ -282,8 +284,14 @@ def _floor(subject: Subject, metric: Any, n: int, seed: int) -> float | None:
 def _memory(run: _Prepared) -> int | None:
     """The most bytes that tensors hold during a run."""
     steps = None if run.steps is None else min(run.steps, _LAPS)
-    with PeakMemory() as seen:
+
+    def go() -> None:
         run.sample(run.subject.model, run.cell.n, run.cell.seeds[0], steps=steps)
+
+    if steps != run.steps:
+        go()  # its plan is made and kept: otherwise the bytes would depend on what ran before
+    with PeakMemory() as seen:
+        go()
     return seen.peak
 
 

@@ -199,7 +199,8 @@ def subject_of(source: Source, device: str) -> Subject:
             f"{path} does not say what law its samples should have: write it as a table, "
             f"{{path = {str(path)!r}, target = NAME}} or {{path = ..., data = FILE}}"
         )
-    has = tuple((target if points is None else points[0]).shape)
+    known: Any = target if points is None else points[0]
+    has = tuple(known.shape)
     if has != shape:
         raise DataError(f"{data} has samples of shape {has}, and {about} makes {shape}")
     return Subject(model, shape, dtype, target, points, data, about)
