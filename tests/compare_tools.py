@@ -1,4 +1,4 @@
-"""What the tests of comparisons share: small experiments, samplers that misbehave, folders read."""
+"""What the tests of comparisons share: small experiments, samplers that misbehave, folders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if "misbehaving" not in catalogue("sampler"):  # workers import this module unde
         """A sampler that fails in the way that it is told.
 
         Args:
-            how: "raise", "nan", "exit" (the process dies), "once" (it dies the first time), "sleep".
+            how: "raise", "nan", "exit" (the process dies), "once" (only the first time), "sleep".
             mark: a file that remembers the first time.
             name: of no effect but on the spelling.
         """

@@ -140,6 +140,6 @@ def test_nobody_at_the_address_is_said_soon():
     from sdekit.compare.clusters import dask
 
     began = time.monotonic()
-    with pytest.raises(ConfigError, match="127.0.0.1:9"), dask("tcp://127.0.0.1:9"):
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9"), dask("tcp://127.0.0.1:9"):
         pass
     assert time.monotonic() - began < 40
