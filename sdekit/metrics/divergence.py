@@ -6,8 +6,9 @@ its k-th among the m of y, in d dimensions,
     KL(x, y) = d/n sum_i log(nu_i / rho_i) + log(m / (n - 1)).                                  (1)
 
 The estimates n -> k / (n V rho^d) of the densities are biased in their logarithms by the same
-digamma(k), which cancels. (1) can be negative: its mean at the truth is near 0. Where the target
-has a density p, `density=True` uses it and y not at all:
+digamma(k), which cancels. (1) can be negative: its mean at the truth is near 0. Where y is sparse
+its balls are too wide and (1) too small, by a seventh for 20000 samples in three dimensions. Where
+the target has a density p, `density=True` uses it and y not at all:
 
     KL(x, p) = -mean log p(x_i) - H,
     H = digamma(n) - digamma(k) + log V_d + d/n sum_i log rho_i,                                (2)

@@ -33,6 +33,7 @@ Rows = NDArray[np.intp]
 _FEW, _MANY = 5, 20  # the two K of eq. (2) of `base`
 _REPEATS = 10  # partitions into few
 _DF = 5.0  # degrees of freedom per large block less one, by measured coverage
+_SLOW, _FAST = 0.5, 1.5  # the powers of 1/n that a variance may fall as
 _FOLD = 0.55  # of the root of the spread of a square: no root is more uncertain
 _LARGEST = 1e150  # whose square is a float64
 _FLAT = 8  # dimensions above which a k-d tree looks at every point anyway
@@ -149,9 +150,13 @@ class Partitions:
         return [(count, float(np.mean(spread))) for count, spread in found.items()]
 
     def stderr(self, values: Array | list[float]) -> float:
-        """That of a mean-like value, from the values of the pairs in their order."""
-        few, spread = self._variances(values)[0]
-        return math.sqrt(spread / few)
+        """That of a mean-like value, from the values of the pairs in their order: eq. (4)."""
+        (few, spread), *more = self._variances(values)
+        power = 1.0
+        if more and spread > 0 and more[0][1] > 0:
+            many, wider = more[0]
+            power = math.log(wider / spread) / math.log(many / few)
+        return math.sqrt(spread / few ** min(max(power, _SLOW), _FAST))
 
     def stderr_of_square(self, squares: Array | list[float]) -> float:
         """That of a squared distance, from the squares of the pairs in their order: eq. (2)."""
