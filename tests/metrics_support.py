@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -36,9 +37,7 @@ def budget(steps=100):
 
 def cheap(metric):
     """The metric without permutations, for replays that look at intervals alone."""
-    if hasattr(metric, "permutations"):
-        return type(metric)(permutations=0)
-    return metric
+    return replace(metric, permutations=0) if hasattr(metric, "permutations") else metric
 
 
 def coverage(metric, *, n, replays, change, seed, law=NEAR):

@@ -107,8 +107,8 @@ def test_kl_of_gaussians(d):
         errors.append(abs(found - truth))
         sharp = KL(density=True, points=None).measure(x, y, target=Gaussian([0.0] * d, 1.0))
         assert abs(sharp - truth) < 4 * sharp.stderr + 0.02 * d
-    assert errors[1] < max(4 * found.stderr, 0.7 * errors[0])
-    assert errors[1] < 0.2 * truth
+    assert errors[1] < max(4 * found.stderr, 0.9 * errors[0])
+    assert errors[1] < 0.3 * truth
 
 
 def test_kl_of_a_uniform_law_within_a_wider_one():

@@ -15,9 +15,11 @@ from scipy.spatial.distance import cdist
 from sdekit import GaussianMixture
 from sdekit.metrics import (
     MMD,
+    SlicedWasserstein,
     classifier_two_sample,
     energy_distance,
     frechet_distance,
+    kl_divergence,
     mmd,
     mode_weights,
     precision,
@@ -58,8 +60,6 @@ def test_w2_on_a_line_is_that_of_sets_repeated_to_one_size(n, m):
 def test_a_slice_is_a_distance_on_a_line():
     """One direction: the value is W2 of the projections, which the direction's length scales."""
     x, y = normal(30, 3, 4), normal(30, 3, 5, mean=1.0)
-    from sdekit.metrics import SlicedWasserstein
-
     metric = SlicedWasserstein(directions=7)
     angles = metric.angles(3, 11)
     assert np.allclose(np.linalg.norm(angles, axis=0), 1)
@@ -122,6 +122,17 @@ def test_frechet_is_the_usual_formula():
     shift = ((x.mean(0) - y.mean(0)) ** 2).sum()
     expected = float(shift) + np.trace(a + b - 2 * sqrtm(a @ b).real)
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_kl_is_the_papers_sum(k):
+    """d/n sum log(nu/rho) + log(m/(n - 1)), from sorted distances."""
+    x, y = normal(40, 2, 19).numpy(), normal(30, 2, 20).numpy()
+    rho = np.sort(cdist(x, x), axis=1)[:, k]  # the first column is the sample itself
+    nu = np.sort(cdist(x, y), axis=1)[:, k - 1]
+    expected = 2 * np.log(nu / rho).mean() + math.log(30 / 39)
+    found = kl_divergence(torch.from_numpy(x), torch.from_numpy(y), k=k)
+    assert found == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("d", [2, 20])

@@ -19,7 +19,7 @@ Two sizes of blocks, K = 5 and 20, over ten partitions each, give both terms, ea
 
     stderr T = stderr T^2 / (2 T),      at most 0.55 (stderr T^2)^{1/2},                        (3)
 
-as the root of a non-negative number is never more uncertain. What is like a mean (KL, precision,
+as the root of a non-negative number is never more uncertain. What is like a share (precision,
 recall) has the variance of its blocks, followed to one block by its own power a of K,
 
     Var T_b = c K^a,    stderr T = c^{1/2},    a in [1/2, 3/2],                                 (4)

@@ -67,12 +67,12 @@ def _found(
         blocks[i, column], blocks[n + j, column] = 1 / len(i), -1 / len(j)
     rng = generator(seed, 2)
     mixed = rng.permuted(np.broadcast_to(plain, (permutations, n + m)), axis=1).T
-    columns = np.concatenate([plain[:, None], blocks, mixed], axis=1)
+    columns = np.concatenate([np.abs(plain)[:, None], plain[:, None], blocks, mixed], axis=1)
     squared = _forms(np.concatenate([x, y]), columns, kernel)
-    first, squares, null = np.split(squared, [1, 1 + len(parts.pairs)])
-    value = math.sqrt(max(float(first[0]), 0.0))
-    # an exchange that changes nothing has the value, but for rounding
-    at_least = int((null >= first[0] - 1e-12 * abs(first[0])).sum())
+    (size, first), squares, null = np.split(squared, [2, 2 + len(parts.pairs)])
+    value = math.sqrt(max(float(first), 0.0))
+    # an exchange that changes nothing has the value, but for the rounding of sums of this size
+    at_least = int((null >= first - 1e-13 * abs(size)).sum())
     return Found(
         value,
         parts.stderr_of_root(value, squares),

@@ -204,7 +204,7 @@ class Wasserstein(SampleMetric):
             value = math.sqrt(_assigned(a, b))
             return Found(value, parts.stderr_of_root(value, squares), parts.df)
 
-        line = isinstance(x, Tensor) and x.ndim and x[:1].numel() == 1
+        line = isinstance(x, Tensor) and x.ndim > 0 and math.prod(x.shape[1:]) == 1
         return compared(find, x, y, floor, points=None if line else self.points)
 
     @classmethod
