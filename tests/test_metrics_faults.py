@@ -89,7 +89,7 @@ def test_the_names_are_these():
 def test_the_tutorials_weights_are_known():
     """Of the DDPM tutorial with 100 steps: 60 % where 80 % are true."""
     found = make("metric", "exact_mode_weights").of(budget())
-    assert found.detail["truth"] == [0.2, 0.8]
+    assert found.detail["truth"] == pytest.approx([0.2, 0.8], abs=1e-5)
     assert found.detail["weights"] == pytest.approx([0.4, 0.6], abs=0.005)
 
 
@@ -164,7 +164,7 @@ def test_a_target_without_density():
     "text",
     [
         "sliced_wasserstein(directions=0)", "wasserstein(points=1)", "mmd(bandwidth=0.0)",
-        "mmd(permutations=-1)", "kl(k=0)", "kl(points=9)", "precision(k=0)", "classifier(k=4)",
+        "mmd(permutations=-1)", "kl(k=0)", "kl(points=6)", "precision(k=0)", "classifier(k=4)",
         "energy_distance(points=0)", "recall(points=2)", "classifier(points=1)",
     ],
 )  # fmt: skip
@@ -244,10 +244,6 @@ def test_cuda_is_moved_once(metric, device):
 
 
 # an estimate -------------------------------------------------------------------------------------
-
-
-def _sent(pipe, value):
-    pipe.send(value)
 
 
 def test_an_estimate_is_a_float_that_survives_copies():
