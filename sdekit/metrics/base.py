@@ -9,22 +9,31 @@ with x' a second true set: a sampler whose value is at the floor cannot be told 
 these sets. What an interval here covers is the *mean* of T over pairs of sets of these sizes,
 floor included; it is no interval of the distance of the laws, which eq. (1) says how to read.
 
-The standard error is the spread of T over blocks. With K blocks of x and y, block b against block
-b, and T_b their values,
+The standard error comes from blocks: x and y are parted at random into K blocks each, and block b
+of x is compared with block b of y. A distance has two regimes: far from the truth its square T^2
+deviates as n^{-1/2}, at the truth as n^{-1}, by the first two terms of Hoeffding's decomposition,
 
-    stderr^2 = mean over R partitions of  1/(K (K - 1)) sum_b (T_b - mean T_b)^2.               (2)
+    Var T^2 = V_1 / n + V_2 / n^2,    so that  Var T_b^2 = K V_1 / n + K^2 V_2 / n^2.           (2)
 
-That is right where the deviation of T goes as n^{-1/2}, and on the scale of a *distance* it does
-so in both regimes: far from the truth by the central limit theorem of W2 (del Barrio and Loubes),
-and at the truth, where T sqrt(n) has a law of its own; on the scale of squares it is n^{-1/2} in
-the one and n^{-1} in the other. T itself is taken from all samples. Where T is about twice its
-floor the T_b of smaller sets are still at theirs: (2) is then too small by up to a fifth. K = 5, R = 8 and Student's t with 15 degrees of freedom were chosen by measurement:
-95 % intervals cover 95 +- 3 % far away and at the floor, and 87 to 92 % between one and
-three floors, which is inherent: no interval from one pair is right at both sides of a fold.
+Two sizes of blocks, K = 5 and 20, over ten partitions each, give both terms, each >= 0, and
+
+    stderr T = stderr T^2 / (2 T),      at most 0.55 (stderr T^2)^{1/2},                        (3)
+
+as the root of a non-negative number is never more uncertain. What is like a share (precision,
+recall) has the variance of its blocks, followed to one block by its own power a of K,
+
+    Var T_b = c K^a,    stderr T = c^{1/2},    a in [1/2, 3/2],                                 (4)
+
+since a law's tail is slow to be seen (a < 1) and an edge of its support fast (a > 1). T itself is
+taken from all samples, and Student's t has 20 degrees of freedom, chosen by measured coverage.
+
+At the floor (3) is conservative, and has to be: T is a folded normal there, and what is right for
+a value of twice the floor, which can be the truth or not, is too wide for it. Measured over 400
+replays, 95 % intervals cover 93 to 97 % far from the truth and 97 to 99 % at the floor.
 
 References: del Barrio and Loubes, arXiv:1705.01299, theorem 4.1; Gretton et al., JMLR 13:723,
-theorem 12 and corollary 16 (the two regimes of an MMD); Politis, Romano and Wolf, Subsampling,
-1999, chapter 2, for (2).
+theorem 12 and corollary 16 (the two regimes of an MMD); Hoeffding 1948 for (2); Politis, Romano
+and Wolf, Subsampling, 1999, sections 2.2 and 8.2, for blocks and estimated rates, (4).
 """
 
 from __future__ import annotations

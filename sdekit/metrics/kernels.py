@@ -67,14 +67,15 @@ def _found(
         blocks[i, column], blocks[n + j, column] = 1 / len(i), -1 / len(j)
     rng = generator(seed, 2)
     mixed = rng.permuted(np.broadcast_to(plain, (permutations, n + m)), axis=1).T
-    columns = np.concatenate([plain[:, None], blocks, mixed], axis=1)
+    columns = np.concatenate([np.abs(plain)[:, None], plain[:, None], blocks, mixed], axis=1)
     squared = _forms(np.concatenate([x, y]), columns, kernel)
-    value, spread, null = np.split(squared, [1, 1 + len(parts.pairs)])
-    # what rounding makes of an exchange that changes nothing is not above the value
-    at_least = int((null >= value[0] - 1e-12 * max(abs(value[0]), 1e-300)).sum())
+    (size, first), squares, null = np.split(squared, [2, 2 + len(parts.pairs)])
+    value = math.sqrt(max(float(first), 0.0))
+    # an exchange that changes nothing has the value, but for the rounding of sums of this size
+    at_least = int((null >= first - 1e-13 * abs(size)).sum())
     return Found(
-        math.sqrt(max(float(value[0]), 0.0)),
-        parts.stderr(np.sqrt(spread.clip(0))),
+        value,
+        parts.stderr_of_root(value, squares),
         parts.df,
         (1 + at_least) / (1 + permutations) if permutations else None,
     )
@@ -146,7 +147,7 @@ class EnergyDistance(SampleMetric):
 @register("metric", "mmd", paper="Gretton et al., JMLR 13:723, eq. 5")
 @dataclass(frozen=True, kw_only=True)
 class MMD(SampleMetric):
-    """The maximum mean discrepancy of a Gaussian kernel, the root of eq. (1).
+    """The maximum mean discrepancy of a Gaussian kernel, eq. (1): its root.
 
     Args:
         bandwidth: h of eq. (3), > 0; None for the median distance of y to itself (1 where that

@@ -40,7 +40,6 @@ _DRAWS = 20_000  # of the target, to see whether its components overlap
 _COUNT = 5.0  # the least that a category of Pearson's test expects
 _UNLIKE = 1e-4  # the level at which the draws' own shares are not the weights
 _WIDTH = 1e-6  # that an atom is given, as a share of the variance of the whole law
-_BLOCKS = 8  # K of eq. (2) of `base`; one partition: the value of two modes is a folded normal
 
 
 def _mixture(target: object) -> GaussianMixture:
@@ -142,9 +141,9 @@ class ModeWeights(SampleMetric):
             return found
 
         def error(of: NDArray[np.int64]) -> tuple[float, float]:
-            rng = generator(seed, 1)
-            parts = partitions(len(of), len(of), rng, blocks=_BLOCKS, repeats=1)
-            return parts.stderr([_value(of[i], weights) for i, _ in parts]), parts.df
+            parts = partitions(len(of), len(of), generator(seed, 1))
+            squares = [_value(of[i], weights) ** 2 for i, _ in parts]
+            return parts.stderr_of_root(_value(of, weights), squares), parts.df
 
         mine = labels("x", x)
         counts = np.bincount(mine, minlength=len(weights)).astype(float)

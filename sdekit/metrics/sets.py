@@ -23,15 +23,18 @@ from sdekit.errors import DataError, DeviceError, NonFiniteError, ShapeError
 from sdekit.metrics.base import Estimate
 
 __all__ = [
-    "Array", "Found", "Partitions", "Rows", "compared", "flat", "generator", "neighbours", "partitions",
+    "Array", "Found", "Partitions", "Rows", "compared", "flat", "generator", "neighbours",
+    "partitions",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_BLOCKS = 5  # K of eq. (2)
-_REPEATS = 8  # R of eq. (2)
-_DF = 3.75  # degrees of freedom per block less one, by measured coverage
+_FEW, _MANY = 5, 20  # the two K of eq. (2) of `base`
+_REPEATS = 10  # partitions into few
+_DF = 5.0  # degrees of freedom per large block less one, by measured coverage
+_SLOW, _FAST = 0.5, 1.5  # the powers of 1/n that a variance may fall as
+_FOLD = 0.55  # of the root of the spread of a square: no root is more uncertain
 _LARGEST = 1e150  # whose square is a float64
 _FLAT = 8  # dimensions above which a k-d tree looks at every point anyway
 _CHUNK = 512  # rows of a matrix of distances at a time
@@ -125,47 +128,72 @@ def compared(
 
 @dataclass(frozen=True)
 class Partitions:
-    """R partitions of two sets into K pairs of blocks, as rows of each."""
+    """Random partitions of two sets into pairs of blocks: few large ones, and many small ones."""
 
-    pairs: list[tuple[Rows, Rows]]  # R K of them, a partition's together
-    blocks: int
+    pairs: list[tuple[Rows, Rows]]  # a partition's together, the partitions into few first
+    blocks: tuple[int, ...]  # into how many, of each partition
 
     def __iter__(self) -> Iterator[tuple[Rows, Rows]]:
         return iter(self.pairs)
 
-    def stderr(self, values: Array | list[float]) -> float:
-        """Eq. (2) of `base`, from the values of the pairs in their order."""
-        spread = np.reshape(values, (-1, self.blocks)).var(axis=1, ddof=1)
-        return math.sqrt(float(spread.mean()) / self.blocks)
-
     @property
     def df(self) -> float:
-        """Student's degrees of freedom of `stderr`."""
-        repeated = len(self.pairs) > self.blocks
-        return (self.blocks - 1) * (_DF if repeated else 1)
+        """Student's degrees of freedom of a standard error."""
+        return _DF * (self.blocks[0] - 1)
+
+    def _variances(self, values: Array | list[float]) -> list[tuple[int, float]]:
+        """By the number of blocks K: the mean over partitions of the blocks' variance."""
+        found: dict[int, list[float]] = {}
+        ends = np.cumsum(self.blocks)
+        for count, end in zip(self.blocks, ends, strict=True):
+            found.setdefault(count, []).append(float(np.var(values[end - count : end], ddof=1)))
+        return [(count, float(np.mean(spread))) for count, spread in found.items()]
+
+    def stderr(self, values: Array | list[float]) -> float:
+        """That of a mean-like value, from the values of the pairs in their order: eq. (4)."""
+        (few, spread), *more = self._variances(values)
+        power = 1.0
+        if more and spread > 0 and more[0][1] > 0:
+            many, wider = more[0]
+            power = math.log(wider / spread) / math.log(many / few)
+        return math.sqrt(spread / few ** min(max(power, _SLOW), _FAST))
+
+    def stderr_of_square(self, squares: Array | list[float]) -> float:
+        """That of a squared distance, from the squares of the pairs in their order: eq. (2)."""
+        (few, large), *more = self._variances(squares)
+        if not more:
+            return math.sqrt(large / few)
+        many, small = more[0]
+        large, small = large / few**2, small / many**2  # V_1 / K + V_2 of eq. (2)
+        first = (large - small) / (1 / few - 1 / many)
+        if first <= 0:
+            return math.sqrt((large + small) / 2)
+        return math.sqrt(first + max(small - first / many, 0.0))
+
+    def stderr_of_root(self, value: float, squares: Array | list[float]) -> float:
+        """That of a distance, from the squares of the pairs in their order: eq. (3)."""
+        spread = self.stderr_of_square(squares)
+        most = _FOLD * math.sqrt(spread)
+        return min(spread / (2 * value), most) if value > 0 else most
 
 
-def partitions(
-    n: int,
-    m: int,
-    rng: np.random.Generator,
-    *,
-    least: int = 2,
-    blocks: int = _BLOCKS,
-    repeats: int = _REPEATS,
-) -> Partitions:
-    """Random partitions of n and of m rows into as many blocks of at least `least` rows."""
-    blocks = min(blocks, n // least, m // least)
-    if blocks < 2:
+def partitions(n: int, m: int, rng: np.random.Generator, *, least: int = 2) -> Partitions:
+    """Random partitions of n and of m rows into blocks of at least `least` rows."""
+    most = min(n, m) // least
+    if most < 2:
         raise DataError(
             f"x and y must hold at least {2 * least} samples each for a standard error, got {n} "
             f"and {m}"
         )
+    blocks = [min(_FEW, most)] * _REPEATS
+    if most >= 2 * _FEW:
+        many = min(_MANY, most)
+        blocks += [many] * math.ceil(_REPEATS * _FEW / many)
     pairs = []
-    for _ in range(repeats):
-        rows = [np.array_split(rng.permutation(count), blocks) for count in (n, m)]
+    for count in blocks:
+        rows = [np.array_split(rng.permutation(size), count) for size in (n, m)]
         pairs += list(zip(*rows, strict=True))
-    return Partitions(pairs, blocks)
+    return Partitions(pairs, tuple(blocks))
 
 
 def neighbours(points: Array, at: Array, k: int, *, own: bool = False) -> tuple[Array, Rows]:

@@ -1,0 +1,80 @@
+"""Claim: 95 % intervals hold the mean value in 92 to 99 % of replays, near the truth and far.
+
+The mean is that over pairs of sets of the same size, both drawn anew. Far from the truth the
+coverage is 92 to 98 %; at the floor a distance is a folded normal, and up to 99.5 % is allowed: an
+interval that is right there would be too short for values of twice the floor. Bands are binomial.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from metrics_support import APART, NEAR, band, cheap, coverage
+
+from sdekit import GaussianMixture, make
+
+NAMES = [
+    "sliced_wasserstein(directions=16)", "wasserstein", "energy_distance", "mmd", "kl",
+    "kl(density=True)", "classifier", "precision", "recall", "frechet", "mode_weights",
+]  # fmt: skip
+FAST = ["sliced_wasserstein(directions=16)", "classifier", "mode_weights"]
+OTHER = GaussianMixture([0.4, 0.6], APART.means, 1.0)  # 0.1 of the weight is elsewhere
+
+
+def moved(x):
+    return 1.4 * x + 0.8
+
+
+def same(x):
+    return x
+
+
+def reweighted(x):
+    """A tenth of all samples goes from one mode to the other: every seventh of the right one."""
+    rows = (x[:, 0] < 0).nonzero().flatten()[::7]
+    x = x.clone()
+    x[rows, 0] *= -1
+    return x
+
+
+REGIMES = {"far": (moved, 0.92, 0.98), "true": (same, 0.92, 0.995)}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", FAST)
+def test_intervals_cover_in_a_hundred_replays(name, regime, seed):
+    change, low, high = REGIMES[regime]
+    metric, law = make("metric", name), NEAR
+    if "modes" in metric.needs:
+        law, change = APART, reweighted if regime == "far" else same
+    hits = coverage(metric, n=300, replays=100, change=change, seed=seed, law=law)
+    least, most = band(100, low=low, high=high)
+    assert least <= hits <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_intervals_cover_in_four_hundred_replays(name, regime, seed):
+    change, low, high = REGIMES[regime]
+    metric, law = cheap(make("metric", name)), NEAR
+    if "modes" in metric.needs:
+        law, change = APART, reweighted if regime == "far" else same
+    hits = coverage(metric, n=500, replays=400, change=change, seed=seed, law=law)
+    least, most = band(400, low=low, high=high)
+    assert least <= hits <= most, f"{hits / 400:.3f}"
+
+
+@pytest.mark.parametrize("name", [NAMES[0], "energy_distance", "kl", "classifier"])
+def test_the_error_of_sets_that_are_clearly_apart_falls_as_root_n(name):
+    """Four times the samples, half the error, within what a standard error is uncertain by."""
+    metric, errors = cheap(make("metric", name)), []
+    for n in (250, 1000):
+        generator = torch.Generator().manual_seed(n)
+        found = []
+        for _ in range(4):
+            x, y = (NEAR.sample(n, generator=generator, dtype=torch.float64) for _ in range(2))
+            found.append(metric.measure(moved(x), y, target=NEAR).stderr)
+        errors.append(float(np.mean(found)))
+    assert 1.3 < errors[0] / errors[1] < 3.2
