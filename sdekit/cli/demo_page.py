@@ -7,34 +7,16 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from sdekit._page import document
+from sdekit._page import tag as _tag
+
 __all__ = ["page"]
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1e; --quiet: #5f6368; --line: #d9dce0;
-  --page: #fff; --mark: #f3f6fa; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --quiet: #a4a8ae; --line: #3a3d42;
-  --page: #16181b; --mark: #202429; --accent: #56b4e9; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 46rem; padding: 1.5rem .9rem 3rem; color: var(--ink);
-  background: var(--page); font: 1rem/1.55 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .6rem; }
-h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem; }
-p { margin: .5rem 0; }
-.why { background: var(--mark); border-left: .25rem solid var(--accent); padding: .8rem 1rem;
-  margin: 1.2rem 0; font-size: 1.08rem; }
-figure { margin: .8rem 0 0; }
 img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto;
   background: #fff; border: 1px solid var(--line); border-radius: .4rem; }
 img.small { max-width: 26rem; }
-figcaption, .quiet { color: var(--quiet); font-size: .9rem; }
 figcaption { max-width: 38rem; margin: .4rem auto 0; }
-.wide { overflow-x: auto; margin-top: .8rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
-  font-size: .92rem; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-th.n, td.n { text-align: right; white-space: nowrap; padding-right: .2rem; }
-code { font-size: .92em; overflow-wrap: anywhere; }
 """
 
 # file -> (heading, text below it)
@@ -88,17 +70,10 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         f"and they are not: the large mode gets {trained['weight']:.2f} instead of {truth:.2f}. "
         "The network is not to blame."
     )
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            "<title>sdekit demo: why 80/20 comes out as 60/40</title>",
-            f"<style>{_STYLE}</style>",
-            "</head>",
-            "<body>",
+    return document(
+        "sdekit demo: why 80/20 comes out as 60/40",
+        style=_STYLE,
+        body=[
             "<h1>Why 80/20 comes out as 60/40, and how to mend it</h1>",
             f"<p>{lead}</p>",
             f'<p class="why">{escape(summary["sentence"])}</p>',
@@ -110,15 +85,8 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
             "<h2>How this was made</h2>",
             f'<p class="quiet">{_made(summary)}</p>',
             f"<p>{_next(settings)}</p>",
-            "</body>",
-            "</html>",
-            "",
-        ]
+        ],
     )
-
-
-def _tag(name: str, text: object) -> str:
-    return f"<{name}>{escape(str(text))}</{name}>"
 
 
 def _table(summary: Mapping[str, Any]) -> str:

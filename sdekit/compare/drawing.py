@@ -1,0 +1,39 @@
+"""The libraries of the `report` extra, imported when they are used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["altair", "demand", "vl_convert"]
+
+
+def altair() -> Any:
+    """The module, or an error that says how to get it."""
+    return _module("altair")
+
+
+def vl_convert() -> Any:
+    """The module, or an error that says how to get it."""
+    return _module("vl_convert")
+
+
+def demand() -> None:
+    """Refuse before any work where the page cannot be made.
+
+    Raises:
+        ModuleNotFoundError: a library of the extra is missing.
+    """
+    altair()
+    vl_convert()
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # something that it needs itself
+            raise
+        raise ModuleNotFoundError(
+            f"the report of a comparison needs {name}: pip install 'sdekit[report]'", name=name
+        ) from None

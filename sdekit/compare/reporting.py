@@ -1,0 +1,65 @@
+"""The report of a comparison: a page, its Markdown, and the tables, made from a stored experiment.
+
+| file | holds | the same bytes for the same inputs |
+| --- | --- | --- |
+| `report.html` | everything, in one page that loads nothing | but for the block between the comments `varies` |
+| `report.md` | findings and tables | but for that block |
+| `rows.csv`, `rows.jsonl` | every row with every digit | yes |
+| `times.csv` | seconds of every run | no |
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from sdekit._files import write
+from sdekit.compare.drawing import demand
+from sdekit.compare.embedded import Stored
+from sdekit.compare.findings import find
+from sdekit.compare.flat import rows_csv, rows_jsonl, times_csv
+from sdekit.compare.page import page
+from sdekit.compare.text import text
+
+__all__ = ["render", "report"]
+
+
+def render(stored: Stored) -> dict[str, bytes]:
+    """The files of a report, by name.
+
+    Args:
+        stored: an experiment and its cells, as `sdekit.compare.store.load` reads them.
+
+    Raises:
+        ModuleNotFoundError: altair or vl-convert is missing, which `sdekit[report]` brings.
+    """
+    demand()
+    found = find(stored)
+    return {
+        "report.html": page(stored, found).encode("utf-8"),
+        "report.md": text(stored, found).encode("utf-8"),
+        "rows.csv": rows_csv(stored.rows),
+        "rows.jsonl": rows_jsonl(stored.rows),
+        "times.csv": times_csv(stored),
+    }
+
+
+def report(out: str | Path) -> Path:
+    """Write the report of an experiment into its folder, each file old or new and never half.
+
+    Args:
+        out: the folder of a run, finished or not.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ModuleNotFoundError: altair or vl-convert is missing, which `sdekit[report]` brings.
+        CheckpointError: the folder cannot be read or written.
+    """
+    demand()
+    store = importlib.import_module("sdekit.compare.store")
+    folder = Path(out)
+    for name, data in render(store.load(folder)).items():
+        write(folder / name, data)
+    return folder / "report.html"

@@ -1,0 +1,219 @@
+"""Sentences and tables of the report, once for HTML and Markdown.
+
+A sentence is a list of pieces: a str is text of ours, `Name` is text of others (code in both
+forms). A `Table` has headings and cells that are sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdekit.compare.analysis import Fit, Rival, Winner
+from sdekit.compare.escaping import code, html, markdown, tag, visible
+from sdekit.compare.paired import Row
+
+__all__ = ["Name", "Sentence", "Table", "Words", "figures", "order_table", "p_text", "winner_table"]
+
+
+@dataclass(frozen=True)
+class Name:
+    """Text that somebody else wrote, set as code."""
+
+    text: str
+
+    def html(self) -> str:
+        """As HTML."""
+        return tag("code", visible(self.text))
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return code(self.text)
+
+
+@dataclass(frozen=True)
+class Words(Name):
+    """Text that somebody else wrote, set as text."""
+
+    def html(self) -> str:
+        """As HTML."""
+        return html(self.text)
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return markdown(self.text)
+
+
+Sentence = Sequence[str | Name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Headings, rows of sentences, and what each row is about.
+
+    Attributes:
+        caption: what it shows.
+        heads: one heading a column; those that end in `#` hold numbers.
+        rows: the cells.
+        about: for each row (data, model, metric), for the page to show those of one question.
+    """
+
+    caption: Sentence
+    heads: tuple[str, ...]
+    rows: list[tuple[Sentence, ...]] = field(default_factory=list)
+    about: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def html(self, name: str, places: dict[str, int]) -> str:
+        """The table in a box of its own; rows name their question by numbers of `places`."""
+        kinds = [' class="n"' if head.endswith("#") else "" for head in self.heads]
+        head = "".join(
+            f'<th scope="col"{k}>{html(h.rstrip("#"))}</th>'
+            for h, k in zip(self.heads, kinds, strict=True)
+        )
+        lines = []
+        for cells, about in zip(self.rows, self.about, strict=True):
+            at = " ".join(str(places[visible(part)]) for part in about)
+            line = "".join(
+                f"<td{k}>{to_html(c)}</td>" for c, k in zip(cells, kinds, strict=True)
+            )
+            lines.append(f'<tr data-about="{at}">{line}</tr>')
+        return (
+            f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
+            f'<table class="chosen"><caption>{to_html(self.caption)}</caption>'
+            f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+        )
+
+    def markdown(self) -> str:
+        """The table as GitHub's Markdown has it."""
+        head = " | ".join(markdown(h.rstrip("#")) for h in self.heads)
+        rule = " | ".join("---:" if h.endswith("#") else "---" for h in self.heads)
+        lines = (" | ".join(to_markdown(cell) for cell in cells) for cells in self.rows)
+        return "\n".join(f"| {line} |" for line in (head, rule, *lines))
+
+
+def to_html(sentence: Sentence) -> str:
+    """A sentence as HTML."""
+    return "".join(p.html() if isinstance(p, Name) else html(p) for p in sentence)
+
+
+def to_markdown(sentence: Sentence) -> str:
+    """A sentence as Markdown."""
+    return "".join(p.markdown() if isinstance(p, Name) else p for p in sentence)
+
+
+def figures(value: float | None) -> str:
+    """A number with four digits, or "n/a"."""
+    return "n/a" if value is None else f"{value:.4g}"
+
+
+def valued(row: Row) -> str:
+    """The value with its interval, or why it has none."""
+    if row["value"] is None:
+        return "n/a"
+    if row["exact"]:
+        return f"{figures(row['value'])} (exact)"
+    if row["low"] is None or row["high"] is None:
+        return f"{figures(row['value'])} (interval not known)"
+    return f"{figures(row['value'])} [{figures(row['low'])}, {figures(row['high'])}]"
+
+
+def p_text(p: float | None) -> str:
+    """How small a p-value is."""
+    if p is None:
+        return "p not known"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+
+
+def who(row: Row, *, grid: bool = True) -> list[str | Name]:
+    """The sampler and its grid."""
+    found: list[str | Name] = [Name(row["sampler"])]
+    return [*found, " on ", Name(row["grid"])] if grid else found
+
+
+def listed(rivals: Sequence[Rival], most: int = 4, *, grid: bool = True) -> list[str | Name]:
+    """The first few of the rivals by name."""
+    found: list[str | Name] = []
+    for k, rival in enumerate(rivals[:most]):
+        found += [", "] if k else []
+        found += who(rival.row, grid=grid)
+    return [*found, f" and {len(rivals) - most} more"] if len(rivals) > most else found
+
+
+def sure(won: Winner, *, grid: bool = True) -> Sentence:
+    """How sure it is that the winner wins."""
+    if not won.rivals:
+        return ["no rival within the budget"]
+    if won.row["exact"]:
+        if won.equals:
+            return ["exact: the same value as ", *listed(won.equals, grid=grid)]
+        gap = won.rivals[0].difference.mean
+        return [f"exact: no noise; the next is off by {figures(abs(gap))} more"]
+    if not won.equals:
+        return [f"alone: every rival differs, {p_text(won.p)} at most"]
+    if all(rival.p is None for rival in won.equals):
+        return ["not known: one seed and no standard error"]
+    beaten = len(won.rivals) - len(won.equals)
+    tail = f"; {beaten} of {len(won.rivals)} rivals differ" if beaten else "; no rival differs"
+    tail += f" ({p_text(won.p)} at most)" if beaten else f" (smallest {p_text(won.smallest_p)})"
+    return ["not distinguishable from ", *listed(won.equals, grid=grid), tail]
+
+
+def winner_table(found: Iterable[Winner]) -> Table:
+    """Who wins within each budget."""
+    table = Table(
+        caption=[
+            "The best entrant within each budget. An entrant stands for its row with the most "
+            "calls within the budget, not for its luckiest. p: paired over seeds (common random "
+            "numbers), Holm's correction over all differences of the question, 5 % in all."
+        ],
+        heads=("SDE", "metric", "calls up to#", "best", "its calls#", "value", "how sure",
+               "seeds#", "n#"),
+    )  # fmt: skip
+    for won in found:
+        row = won.row
+        table.rows.append(
+            (
+                [Name(row["sde"])], [Words(row["title"])], [str(won.budget)], who(row),
+                [figures(row["calls"])], [valued(row)], sure(won),
+                [str(len(row["seeds"])) if not row["exact"] else "exact"],
+                [str(row["n"]) if not row["exact"] else "exact"],
+            )
+        )  # fmt: skip
+        table.about.append((row["data"], row["model"], row["metric"]))
+    return table
+
+
+def order_table(found: Iterable[Fit], titles: dict[str, str]) -> Table:
+    """How the errors fall."""
+    table = Table(
+        caption=[
+            "Error = C calls^-p over the asymptotic calls whose values lie clearly above the "
+            "floor (value - 2 standard errors > floor); 95 % intervals of the regression and its "
+            "remaining drift."
+        ],
+        heads=("SDE", "metric", "sampler", "grid", "order p#", "95 % interval", "calls",
+               "values used#", "why none"),
+    )  # fmt: skip
+    for fit in found:
+        order, interval, window = "n/a", "", ""
+        if fit.slope is not None:
+            order = f"{fit.slope.value:.2f}"
+            interval = "{:.2f} to {:.2f}".format(*fit.slope.interval)
+            window = "{} to {}".format(*fit.slope.window)
+        table.rows.append(
+            (
+                [Name(fit.sde)], [Words(titles[fit.metric])], [Name(fit.sampler)], [Name(fit.grid)],
+                [order], [interval], [window], [str(fit.points)], [Words(fit.reason)] if fit.reason else [],
+            )
+        )  # fmt: skip
+        table.about.append((fit.data, fit.model, fit.metric))
+    return table
+
+
+def plain_pieces(items: Iterable[Any]) -> Sentence:
+    """Names joined by commas."""
+    found: list[str | Name] = []
+    for k, item in enumerate(items):
+        found += [", ", Name(str(item))] if k else [Name(str(item))]
+    return found
