@@ -66,10 +66,14 @@ def run(options: Compare, terminal: Terminal) -> int:
     _check(options)
     if options.replay is not None:
         return _replay(options, options.replay, terminal)
-    from sdekit.compare.report import report
-    from sdekit.compare.runner import run as run_cells
+    from sdekit.compare import report
+    from sdekit.compare import run as run_cells
+    from sdekit.compare.drawing import demand
+    from sdekit.compare.findings import find
     from sdekit.compare.store import Folder, load
+    from sdekit.compare.tables import to_text
 
+    demand()  # a page is promised: what draws it must be there before anything runs
     experiment = _asked(options)
     folder = Folder(options.out)
     _claim(options, folder)
@@ -88,7 +92,10 @@ def run(options: Compare, terminal: Terminal) -> int:
     page = report(options.out)
     stored = load(options.out)
     failed = [cell for cell in stored.cells if cell["status"] == "FAILED"]
-    _say(stored, failed, terminal)
+    found = find(stored)
+    for sentence in (found.summary, *found.wins, *found.failures):
+        terminal.wrap(to_text(sentence))
+        terminal.say()
     terminal.say(f"wrote {page}, report.md, rows.csv and rows.jsonl beside it")
     return 1 if failed else 0
 
@@ -155,21 +162,6 @@ def _executor(options: Compare, folder: Any) -> Iterator[Executor | None]:
         yield clusters.SlurmExecutor(folder.path / ".submitit", **clusters.settings(options.slurm))
     else:
         yield None
-
-
-def _say(stored: Any, failed: list[dict[str, Any]], terminal: Terminal) -> None:
-    """The findings, in a few lines."""
-    from sdekit.compare.findings import findings
-
-    for line in findings(stored):
-        terminal.wrap(line)
-    for cell in failed[:10]:
-        spec = cell["spec"]
-        terminal.wrap(
-            f"FAILED {cell['cell']}: {spec['sampler']} on {spec['sde']}: {cell['reason']}"
-        )
-    if len(failed) > 10:
-        terminal.say(f"and {len(failed) - 10} more FAILED cells: they are in the page")
 
 
 def _replay(options: Compare, path: Path, terminal: Terminal) -> int:

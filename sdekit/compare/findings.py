@@ -97,7 +97,7 @@ def _win(group: Sequence[Winner], several: bool, grid: bool) -> Sentence:
 def _failures(stored: Stored) -> list[Sentence]:
     """Cells that failed, and metrics that do not apply, with their reasons."""
     found: list[Sentence] = []
-    failed = [cell for cell in stored.cells if cell["status"] != "ok"]
+    failed = [cell for cell in stored.cells if cell["status"] == "FAILED"]
     for cell in failed[:_FAILURES]:
         s = cell["spec"]
         found.append([
@@ -105,7 +105,9 @@ def _failures(stored: Stored) -> list[Sentence]:
             ", ", Name(s["data"]), ": ", Words(cell["reason"] or "no reason given"), ".",
         ])  # fmt: skip
     if len(failed) > _FAILURES:
-        found.append([f"FAILED: {count(len(failed) - _FAILURES, 'more cell')}, in the table of rows."])
+        found.append(
+            [f"FAILED: {count(len(failed) - _FAILURES, 'more cell')}, in the table of rows."]
+        )
     absent: dict[tuple[str, str], int] = {}
     for row in stored.rows:
         if row["status"] == "n/a":

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 from sdekit._files import write
@@ -19,6 +18,7 @@ from sdekit.compare.embedded import Stored
 from sdekit.compare.findings import find
 from sdekit.compare.flat import rows_csv, rows_jsonl, times_csv
 from sdekit.compare.page import page
+from sdekit.compare.store import load
 from sdekit.compare.text import text
 
 __all__ = ["render", "report"]
@@ -55,11 +55,12 @@ def report(out: str | Path) -> Path:
 
     Raises:
         ModuleNotFoundError: altair or vl-convert is missing, which `sdekit[report]` brings.
-        CheckpointError: the folder cannot be read or written.
+        ConfigError: the folder holds no comparison.
+        DataError: none of its cells is finished yet.
+        CheckpointError: the folder cannot be written to.
     """
     demand()
-    store = importlib.import_module("sdekit.compare.store")
     folder = Path(out)
-    for name, data in render(store.load(folder)).items():
+    for name, data in render(load(folder)).items():
         write(folder / name, data)
     return folder / "report.html"

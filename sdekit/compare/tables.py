@@ -14,7 +14,17 @@ from sdekit.compare.analysis import Fit, Rival, Winner
 from sdekit.compare.escaping import code, html, markdown, tag, visible
 from sdekit.compare.paired import Row
 
-__all__ = ["Name", "Sentence", "Table", "Words", "figures", "order_table", "p_text", "winner_table"]
+__all__ = [
+    "Name",
+    "Sentence",
+    "Table",
+    "Words",
+    "figures",
+    "order_table",
+    "p_text",
+    "to_text",
+    "winner_table",
+]
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,14 @@ class Table:
         lines = []
         for cells, about in zip(self.rows, self.about, strict=True):
             at = " ".join(str(places[visible(part)]) for part in about)
-            line = "".join(
-                f"<td{k}>{to_html(c)}</td>" for c, k in zip(cells, kinds, strict=True)
-            )
+            line = "".join(f"<td{k}>{to_html(c)}</td>" for c, k in zip(cells, kinds, strict=True))
             lines.append(f'<tr data-about="{at}">{line}</tr>')
         return (
             f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
             f'<table class="chosen"><caption>{to_html(self.caption)}</caption>'
-            f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+            f"<thead><tr>{head}</tr></thead><tbody>\n"
+            + "\n".join(lines)
+            + "\n</tbody></table></div>"
         )
 
     def markdown(self) -> str:
@@ -100,6 +110,11 @@ def to_html(sentence: Sentence) -> str:
 def to_markdown(sentence: Sentence) -> str:
     """A sentence as Markdown."""
     return "".join(p.markdown() if isinstance(p, Name) else p for p in sentence)
+
+
+def to_text(sentence: Sentence) -> str:
+    """A sentence as plain text, for a terminal."""
+    return "".join(p.text if isinstance(p, Name) else p for p in sentence)
 
 
 def figures(value: float | None) -> str:
