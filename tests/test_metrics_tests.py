@@ -34,7 +34,7 @@ def p_values(name, replays, seed, law, n=60, change=lambda x: x):
 @pytest.mark.parametrize("name", TESTS)
 def test_p_values_are_uniform_under_the_null(name, seed):
     """Kolmogorov's one-sided bound: no more small ones than there may be."""
-    replays = 150
+    replays = 100
     p = p_values(name, replays, seed, APART)
     excess = max(np.mean(p <= a) - a for a in np.arange(0.01, 1, 0.01))
     assert excess < np.sqrt(np.log(1 / LEVEL) / (2 * replays))
@@ -43,7 +43,7 @@ def test_p_values_are_uniform_under_the_null(name, seed):
 
 @pytest.mark.parametrize("name", TESTS[:2])
 def test_p_values_by_permutation_are_uniform_to_both_sides(name, seed):
-    p = p_values(name, 150, seed + 1, NEAR)
+    p = p_values(name, 100, seed + 1, NEAR)
     assert stats.kstest(p, "uniform").pvalue > LEVEL
 
 

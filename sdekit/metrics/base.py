@@ -190,13 +190,18 @@ class Metric(Checked, ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
+    @abstractmethod
     def examples(cls) -> list[Any]:
         """Instances that tests run over."""
-        return [cls()]
 
 
 class SampleMetric(Metric):
     """A metric of two sets of samples."""
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """Instances that tests run over."""
+        return [cls()]
 
     @abstractmethod
     def measure(
@@ -231,6 +236,11 @@ class LawMetric(Metric):
     """A metric of laws: exact, read from an error budget."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"law"})
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """Instances that tests run over."""
+        return [cls()]
 
     @abstractmethod
     def of(self, budget: ErrorBudget) -> Estimate:

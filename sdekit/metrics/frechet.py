@@ -5,9 +5,10 @@ With means m, n and covariances A, B of the features phi(x) and phi(y),
     FD = |m - n|^2 + tr(A + B - 2 (A^{1/2} B A^{1/2})^{1/2}),                                   (1)
 
 the *square* of the 2-Wasserstein distance of the two Gaussians, as FID is with the features of an
-Inception network. The standard error is that of its root, by blocks, times 2 FD^{1/2}: roots alone
-have one rate in both regimes (`base`). A block must hold several times as many samples as there
-are features for its covariance to say anything.
+Inception network. The standard error is eq. (2) of `base`, with blocks of at least twice as many
+samples as there are features, where the sets allow it. At the truth, where a square is a sum of
+chi-squares, the intervals cover 99 to 100 %; far from it 86 to 96 % (the least of 500 samples of
+two modes ten deviations apart, whose covariance is the modes' weights').
 
 References: Heusel et al., arXiv:1706.08500, eq. 6; Dowson and Landau 1982,
 doi:10.1016/0047-259X(82)90077-X, eq. 4.
@@ -33,6 +34,7 @@ from sdekit.targets import Gaussian, Target
 
 __all__ = ["Frechet", "frechet_distance"]
 
+_MANY = 16  # features, above which fewer partitions are made: each takes eigenvalues
 _DF = 7.0  # degrees of freedom: at the truth squares are skew, by measured coverage
 
 
@@ -102,7 +104,10 @@ class Frechet(SampleMetric):
         """Eq. (1); see `SampleMetric.measure`."""
 
         def find(a: Array, b: Array, tested: bool) -> Found:
-            parts = partitions(len(a), len(b), generator(seed, 1), least=2)
+            (n, f), m = a.shape, len(b)
+            least = max(2, min(2 * f, min(n, m) // 5))
+            repeats = {} if f <= _MANY else {"repeats": 3}
+            parts = partitions(n, m, generator(seed, 1), least=least, **repeats)
             squares = [_squared(a[i], b[j]) for i, j in parts]
             return Found(_squared(a, b), parts.stderr_of_square(squares), _DF)
 

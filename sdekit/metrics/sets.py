@@ -177,7 +177,9 @@ class Partitions:
         return min(spread / (2 * value), most) if value > 0 else most
 
 
-def partitions(n: int, m: int, rng: np.random.Generator, *, least: int = 2) -> Partitions:
+def partitions(
+    n: int, m: int, rng: np.random.Generator, *, least: int = 2, repeats: int = _REPEATS
+) -> Partitions:
     """Random partitions of n and of m rows into blocks of at least `least` rows."""
     most = min(n, m) // least
     if most < 2:
@@ -185,10 +187,10 @@ def partitions(n: int, m: int, rng: np.random.Generator, *, least: int = 2) -> P
             f"x and y must hold at least {2 * least} samples each for a standard error, got {n} "
             f"and {m}"
         )
-    blocks = [min(_FEW, most)] * _REPEATS
+    blocks = [min(_FEW, most)] * repeats
     if most >= 2 * _FEW:
         many = min(_MANY, most)
-        blocks += [many] * math.ceil(_REPEATS * _FEW / many)
+        blocks += [many] * math.ceil(repeats * _FEW / many)
     pairs = []
     for count in blocks:
         rows = [np.array_split(rng.permutation(size), count) for size in (n, m)]
