@@ -32,7 +32,8 @@ def test_a_paired_difference_is_that_of_the_t_test():
     found = difference(*entrants([a, b]))
     known = stats.ttest_rel(a, b)
     low, high = known.confidence_interval(0.95)
-    assert found.how == "paired" and found.pairs == 7
+    assert found.how == "paired"
+    assert found.pairs == 7
     assert found.p == pytest.approx(known.pvalue, rel=1e-12)
     assert (found.mean, found.low, found.high) == pytest.approx((np.mean(a - b), low, high))
 
@@ -61,8 +62,10 @@ def test_with_one_seed_and_no_standard_error_nothing_is_known():
     found = difference(*rows)
     assert (found.how, found.p, found.low) == ("not known", None, None)
     won = winners(rows)[0]
-    assert won.row["sampler"] == "a()" and not won.rivals[0].distinguishable
-    assert won.p is None and won.smallest_p is None
+    assert won.row["sampler"] == "a()"
+    assert not won.rivals[0].distinguishable
+    assert won.p is None
+    assert won.smallest_p is None
 
 
 def test_exact_values_are_sure_unless_they_are_the_same():
@@ -90,7 +93,7 @@ def test_holm_is_the_definition(seed):
 
 
 def test_equal_samplers_are_told_apart_in_one_of_twenty_experiments_at_most():
-    """The winner is chosen by the same data; of 400 replays at most 5 % + 3 standard errors err."""
+    """The winner is chosen by the same data; of 400 replays, 5 % + 3 standard errors may err."""
     rng = np.random.default_rng(3)
     wrong = 0
     for _ in range(400):
@@ -140,7 +143,8 @@ def test_an_entrant_stands_for_its_most_calls_not_its_luckiest_row():
     rival = sampled([2.0, 2.1], sampler="b()", calls=8.0)
     found = {w.budget: w for w in winners([few, many, rival], [4, 5, 8, 9])}
     assert 4 not in found  # nothing runs in four calls
-    assert found[5].row is few and found[5].left_out == 1
+    assert found[5].row is few
+    assert found[5].left_out == 1
     assert found[8].row is few
     assert found[9].row is rival
 
@@ -148,10 +152,16 @@ def test_an_entrant_stands_for_its_most_calls_not_its_luckiest_row():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, None])
 def test_what_is_not_finite_never_ranks(bad):
     worse = row(sampler="b()", value=2.0)
-    rows = [row(sampler="a()", value=bad), worse, row(sampler="c()", value=1.0, status="FAILED"),
-            row(sampler="d()", value=0.5, status="n/a"), row(sampler="e()", value=0.1, calls=None)]  # fmt: skip
+    rows = [
+        row(sampler="a()", value=bad),
+        worse,
+        row(sampler="c()", value=1.0, status="FAILED"),
+        row(sampler="d()", value=0.5, status="n/a"),
+        row(sampler="e()", value=0.1, calls=None),
+    ]
     won = winners(rows)
-    assert [w.row for w in won] == [worse] and won[0].left_out == 4
+    assert [w.row for w in won] == [worse]
+    assert won[0].left_out == 4
     assert [f.on for f in front(rows)] == [(worse,)]
 
 
@@ -224,7 +234,8 @@ def ladder(errors, *, calls=(5, 10, 20, 40, 80), **given):
 def test_an_exact_power_has_its_order():
     fit = slopes(ladder([3 * c**-1.5 for c in (5, 10, 20, 40, 80)], exact=True, stderr=0.0))[0]
     assert fit.slope.value == pytest.approx(1.5, abs=1e-9)
-    assert fit.slope.window == (5, 80) and fit.points == 5
+    assert fit.slope.window == (5, 80)
+    assert fit.points == 5
 
 
 def test_values_at_the_floor_tell_nothing_of_the_order():
@@ -232,20 +243,25 @@ def test_values_at_the_floor_tell_nothing_of_the_order():
     true = 8.0 * calls**-2.0
     values = np.maximum(true, 0.011)
     fit = slopes(ladder(values, floor=0.01, stderr=0.001))[0]
-    assert fit.points == 3 and fit.slope.window == (5, 20)
+    assert fit.points == 3
+    assert fit.slope.window == (5, 20)
     assert fit.slope.value == pytest.approx(2.0, abs=1e-6)
 
 
 def test_a_value_above_the_floor_by_luck_after_one_at_it_does_not_count():
     fit = slopes(ladder([1.0, 0.25, 0.01, 0.5, 0.4], floor=0.01, stderr=0.001))[0]
-    assert fit.points == 2 and fit.slope is None and "2 of 5 values" in fit.reason
+    assert fit.points == 2
+    assert fit.slope is None
+    assert "2 of 5 values" in fit.reason
 
 
 def test_what_has_no_order_says_why():
     few = slopes(ladder([1.0, 0.5]))[0]
-    assert few.slope is None and "3 are needed" in few.reason
+    assert few.slope is None
+    assert "3 are needed" in few.reason
     tiny = slopes(ladder([1e-12, 9e-13, 1e-12], exact=True))[0]
-    assert tiny.slope is None and "rounding" in tiny.reason
+    assert tiny.slope is None
+    assert "rounding" in tiny.reason
     assert slopes(ladder([0.5, 0.6, 0.7], better="larger")) == []
 
 

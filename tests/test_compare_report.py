@@ -67,7 +67,8 @@ def test_report_reads_the_store_and_writes_every_file(tmp_path, monkeypatch):
     store.load = lambda out: asked.append(out) or small()
     monkeypatch.setitem(sys.modules, "sdekit.compare.store", store)
     made = reporting.report(tmp_path)
-    assert asked == [tmp_path] and made == tmp_path / "report.html"
+    assert asked == [tmp_path]
+    assert made == tmp_path / "report.html"
     assert {path.name for path in tmp_path.iterdir()} == FILES
     assert made.read_bytes() == reporting.render(small())["report.html"]
 
@@ -130,7 +131,8 @@ def test_a_number_that_is_none_is_never_written(bad):
         embedded(files["report.html"], name)
     assert embedded(files["report.html"], "numbers")["rows"]["value"][0] is None
     line = next(csv.DictReader(io.StringIO(files["rows.csv"].decode())))
-    assert line["value"] == line["low"] == "" and json.loads(line["values"]) == [None, 1.0]
+    assert line["value"] == line["low"] == ""
+    assert json.loads(line["values"]) == [None, 1.0]
 
 
 def test_na_and_failed_rows_say_why():
@@ -149,7 +151,8 @@ def test_an_experiment_without_a_finished_cell_has_a_report():
     made = small()
     made.rows, made.cells, made.missing = [], [], 4
     text = reporting.render(made)["report.md"].decode()
-    assert "4 cells not run yet" in text and "nothing can be ranked" in text
+    assert "4 cells not run yet" in text
+    assert "nothing can be ranked" in text
 
 
 def test_the_winner_is_named_first():
@@ -209,7 +212,9 @@ def test_markdown_has_no_markup_of_others():
     prose = re.sub(r"`[^`\n]*`", "", text)  # code spans are inert, and hold what is plain
     prose = re.sub(r"(?m)^    .*$", "", prose)  # so is the experiment, an indented block
     assert set(re.findall(r"<[a-zA-Z!/?][^>]*>", prose)) == {"<!-- varies -->", "<!-- /varies -->"}
-    assert "](" not in prose and "http://" not in prose and "`" not in prose
+    assert "](" not in prose
+    assert "http://" not in prose
+    assert "`" not in prose
     assert "<script" not in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in tables} == {11, 10}
@@ -250,7 +255,8 @@ def test_every_escape_keeps_what_is_printable(text):
 def test_the_policy_names_the_scripts_of_the_page():
     page = reporting.render(hostile())["report.html"].decode()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-") and "eval" not in policy
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "eval" not in policy
     assert "unsafe-inline" not in policy.split(";")[1]
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     assert len(scripts) == 2
@@ -267,7 +273,8 @@ def test_a_large_experiment_makes_a_page_of_a_few_megabytes():
     page = reporting.render(made)["report.html"]
     assert len(page) < 5_000_000
     pictures = embedded(page, "numbers")["pictures"]
-    assert 150 < len(pictures) < 900 and {p["steps"] for p in pictures[:150]} == {160}
+    assert 150 < len(pictures) < 900
+    assert {p["steps"] for p in pictures[:150]} == {160}
 
 
 def test_pictures_are_the_states_to_a_byte():
@@ -277,7 +284,8 @@ def test_pictures_are_the_states_to_a_byte():
         name = numbers["texts"][packed["cell"]]
         known = next(c for c in made.cells if c["cell"] == name)["picture"]
         data = base64.b64decode(packed["bytes"])
-        assert packed["t"] == known["t"] and packed["count"] == 20
+        assert packed["t"] == known["t"]
+        assert packed["count"] == 20
         for k, (box, frame) in enumerate(zip(packed["box"], known["x"], strict=True)):
             for p, point in enumerate(frame):
                 for axis in (0, 1):

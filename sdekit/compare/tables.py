@@ -216,7 +216,8 @@ def order_table(found: Iterable[Fit], titles: dict[str, str]) -> Table:
             window = "{} to {}".format(*fit.slope.window)
         table.rows.append(
             (
-                [Name(fit.sde)], [Words(titles[fit.metric])], [Name(fit.sampler)], [Name(fit.grid)],
+                [Name(fit.sde)], [Words(titles[fit.metric])],
+                [Name(fit.sampler)], [Name(fit.grid)],
                 [order], [interval], [window], [str(fit.points)],
                 [Words(fit.reason)] if fit.reason else [],
             )
