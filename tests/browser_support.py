@@ -135,7 +135,10 @@ class Browser:
     def picture(self, file: Path, *, clip: dict[str, float] | None = None) -> None:
         """The whole page, or a part of it, as PNG."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"scale": 1, **(clip or {"x": 0, "y": 0, **{k: size[k] for k in ("width", "height")}})}
+        clip = {
+            "scale": 1,
+            **(clip or {"x": 0, "y": 0, **{k: size[k] for k in ("width", "height")}}),
+        }
         got = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
         file.write_bytes(base64.b64decode(got["data"]))
 
@@ -157,7 +160,11 @@ class Browser:
                     details = params["exceptionDetails"]
                     thrown = details.get("exception", {}).get("description", "")
                     found.append(f"{details['text']} {thrown}"[:600])
-                case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning", "assert"):
+                case "Runtime.consoleAPICalled" if params["type"] in (
+                    "error",
+                    "warning",
+                    "assert",
+                ):
                     found.append(json.dumps(params["args"])[:600])
                 case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                     found.append(params["entry"]["text"][:600])

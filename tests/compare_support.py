@@ -13,9 +13,10 @@ import numpy as np
 from scipy import stats
 
 HOSTILE = (
-    "<script>alert(1)</script>", '"onload=alert(1) x="', "</style></script><b>", "![](http://x.y)",
-    "a|b", "`tick``", '=cmd()|"calc"', "\x1b]0;owned\x07", "two\nlines\r\tand", "\u202eevil\u2028\u2029",
-    "-1+1", "@SUM(A1)", "{{7*7}} ${1} datum.x", "<img src=http://x.y/p onerror=alert(1)>", "\N{SNOWMAN} \U0001f600",
+    "<script>alert(1)</script>", '"onload=alert(1) x="', "</style></script><b>",
+    "![](http://x.y)", "a|b", "`tick``", '=cmd()|"calc"', "\x1b]0;owned\x07",
+    "two\nlines\r\tand", "\u202eevil\u2028\u2029", "-1+1", "@SUM(A1)", "{{7*7}} ${1} datum.x",
+    "<img src=http://x.y/p onerror=alert(1)>", "\N{SNOWMAN} \U0001f600",
 )  # fmt: skip
 
 SWD = ("sliced_wasserstein(directions=128)", "sliced W2", "units of the data", "smaller")
@@ -153,8 +154,9 @@ def _cell(spec, order, k, metrics, shared, truth, points, times, rng):
             rows.append(sampled([1 - min(0.9, error / 4) + z / 5 for z in noise], **same,
                                 **{**noisy, "floor": 0.97}))  # fmt: skip
         elif metric == WEIGHTS:
-            rows.append(sampled([shift + abs(z) / 3 for z in noise], **same,
-                                detail={**detail, "stderr": [0.005, 0.005]}, floor=0.007))  # fmt: skip
+            detail["stderr"] = [0.005, 0.005]
+            away = [shift + abs(z) / 3 for z in noise]
+            rows.append(sampled(away, **same, detail=detail, floor=0.007))
         else:
             rows.append(sampled([math.hypot(error, 0.05) + z for z in noise], **same, **noisy))
     start = 0.02 * (1 + k)

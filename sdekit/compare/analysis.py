@@ -5,12 +5,13 @@ sampler on a grid. Within a budget of b network calls an entrant is represented 
 most calls <= b, not by its best one: the smallest of several noisy values of one entrant is biased
 towards zero, and that of the entrant with more rows the more.
 
-n/a, FAILED and values that are not finite never rank. Of sampled metrics, differences are paired by
-seed and all of a question's differences within a budget corrected together (`sdekit.compare.paired`
-says how and why). Exact metrics have no noise: what is smaller is smaller.
+n/a, FAILED and values that are not finite never rank. Of sampled metrics, differences are paired
+by seed, and all of a question's differences within a budget are corrected together
+(`sdekit.compare.paired` says how and why). Exact metrics have no noise: smaller is smaller.
 
-The Pareto front of calls against values holds the rows that no other row beats in one and equals in
-the other. A row off the front is off it *within noise* where its 95 % interval reaches the front's.
+The Pareto front of calls against values holds the rows that no other row beats in one and equals
+in the other. A row off the front is off it *within noise* where its 95 % interval reaches that of
+the front.
 """
 
 from __future__ import annotations
@@ -171,8 +172,8 @@ def winners(rows: Sequence[Row], budgets: Iterable[int] | None = None) -> list[W
 
     Example:
         >>> base = {"data": "d", "model": "m", "sde": "vp", "metric": "w2", "grid": "uniform()",
-        ...         "better": "smaller", "status": "ok", "exact": False, "stderr": None, "steps": 9,
-        ...         "calls": 10.0, "seeds": [0, 1, 2], "cell": "0"}
+        ...         "better": "smaller", "status": "ok", "exact": False, "stderr": None,
+        ...         "steps": 9, "calls": 10.0, "seeds": [0, 1, 2], "cell": "0"}
         >>> rows = [{**base, "sampler": "heun()", "value": 1.0, "values": [0.9, 1.0, 1.1]},
         ...         {**base, "sampler": "ddim()", "value": 2.0, "values": [1.9, 2.01, 2.1]}]
         >>> won = winners(rows)[0]
@@ -257,15 +258,20 @@ def front(rows: Sequence[Row]) -> list[Front]:
         off: list[tuple[Row, Row]] = []  # with the point of the front that beats it
         for row in ordered:
             last = on[-1] if on else None
-            if last is None or cost(row) < cost(last) - SAME * abs(cost(last)):
-                on.append(row)
-            elif row["calls"] == last["calls"] and _same(row, last):
+            if last is None or _joins(row, last):
                 on.append(row)
             else:
                 off.append((row, last))
         near = tuple(row for row, better in off if _reaches(row, better))
         found.append(Front(question=question, on=tuple(on), near=near))
     return found
+
+
+def _joins(row: Row, last: Row) -> bool:
+    """Whether a row is better than the front so far, or equal to its last point in both."""
+    if _same(row, last):
+        return bool(row["calls"] == last["calls"])
+    return cost(row) < cost(last)
 
 
 def _same(a: Row, b: Row) -> bool:
@@ -275,7 +281,7 @@ def _same(a: Row, b: Row) -> bool:
 def _reaches(row: Row, better: Row) -> bool:
     """Whether the intervals of both overlap; values without one are points."""
     (low, high), (other_low, other_high) = _interval(row), _interval(better)
-    return low <= other_high and other_low <= high or _same(row, better)
+    return (low <= other_high and other_low <= high) or _same(row, better)
 
 
 def _interval(row: Row) -> tuple[float, float]:

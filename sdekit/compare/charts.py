@@ -1,9 +1,9 @@
 """The charts of the page as Vega-Lite, made with Altair: shapes and scales, without a number.
 
 The page has its numbers once, as JSON; its script hands each chart its rows as the named data
-`points`, `lines`, `front`, `floor`, `bars`, `totals` or `truth`. Fields have names of ours, colours
-and shapes come with the rows (no scale), texts that others wrote are values and never names of
-fields, titles or expressions. `@y` and the like are places that the script fills with a title.
+`points`, `front`, `floor`, `bars`, `totals` or `truth`. Fields have names of ours, colours and
+shapes come with the rows (no scale), texts that others wrote are values and never names of fields
+or expressions. `@y` and the like are places that the script fills with a title.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ EFFECTS = {
     "initialisation": "#D55E00", "truncation": "#CC79A7", "discretisation": "#0072B2",
     "score": "#009E73", "interaction": "#999999",
 }  # fmt: skip
-_BAND = 18  # pixels of a row of a chart by name
 
 
 @cache
@@ -35,6 +34,7 @@ def _version() -> str:
     return ".".join(altair().SCHEMA_VERSION.split(".")[:2])
 
 
+@cache
 def specs() -> dict[str, Any]:
     """Every chart, as plain JSON."""
     made = {
@@ -50,7 +50,6 @@ def specs() -> dict[str, Any]:
 def _plain(chart: Any) -> dict[str, Any]:
     found: dict[str, Any] = chart.to_dict()
     found.pop("config", None)
-    found["autosize"] = {"type": "fit-x", "contains": "padding"}
     return found
 
 
@@ -64,15 +63,20 @@ def _front(scale: str) -> Any:
     alt = altair()
     ends = alt.param(name="y0", value=0.1), alt.param(name="y1", value=1)
     sides = alt.param(name="x0", value=1), alt.param(name="x1", value=10)
-    x_scale = alt.Scale(type="log", domainMin=alt.ExprRef("x0"), domainMax=alt.ExprRef("x1"), nice=False)
-    y_scale = alt.Scale(
-        type=scale, domainMin=alt.ExprRef("y0"), domainMax=alt.ExprRef("y1"), nice=False, zero=False
+    x_scale = alt.Scale(
+        type="log", domainMin=alt.ExprRef("x0"), domainMax=alt.ExprRef("x1"), nice=False
     )
+    log = scale == "log"
+    y_scale = alt.Scale(
+        type=scale, domainMin=alt.ExprRef("y0"), domainMax=alt.ExprRef("y1"), nice=False,
+        **({} if log else {"zero": False}),
+    )  # fmt: skip
     x_axis = alt.Axis(
         title="network calls", values=alt.ExprRef("ticks"), grid=False, labelOverlap="greedy"
     )
-    ticks = alt.param(name="ticks", value=[1, 10])
-    y_axis = alt.Axis(title="@y", format="~g", tickCount=5)
+    ticks = alt.param(name="ticks", value=[1, 10]), alt.param(name="yticks", value=[])
+    own = {"values": alt.ExprRef("yticks")} if log else {"tickCount": 5}
+    y_axis = alt.Axis(title="@y", format="~g", **own)
     x = alt.X("x:Q", scale=x_scale, axis=x_axis)
 
     def y(field: str) -> Any:
@@ -85,17 +89,17 @@ def _front(scale: str) -> Any:
     rule = data("floor").mark_rule(strokeDash=[5, 4], color="#888").encode(y=y("y"))
     label = (
         data("floor")
-        .mark_text(align="right", baseline="bottom", dx=-3, dy=-3, color="#888", fontSize=10)
-        .encode(y=y("y"), x=alt.value(alt.ExprRef("width")), text="label:N")
+        .mark_text(align="left", baseline="bottom", dx=4, dy=-4, color="#888", fontSize=10)
+        .encode(y=y("y"), x=alt.value(0), text="label:N")
     )
     step = (
         data("front")
-        .mark_line(interpolate="step-after", strokeWidth=7, opacity=0.16, clip=True)
+        .mark_line(interpolate="step-after", strokeWidth=6, opacity=0.17, clip=True)
         .encode(x=x, y=y("y"), stroke=_own(alt.Stroke, "ink"))
     )
     lines = (
         data("points")
-        .mark_line(strokeWidth=1, opacity=0.45, clip=True)
+        .mark_line(strokeWidth=1.2, opacity=0.55, clip=True)
         .encode(x=x, y=y("y"), stroke=_own(alt.Stroke, "colour"), detail="s:N", order="x:Q")
     )
     whiskers = (
@@ -114,19 +118,21 @@ def _front(scale: str) -> Any:
         )
     )  # fmt: skip
     layers = alt.layer(band, rule, label, step, lines, whiskers, points)
-    return layers.add_params(*ends, *sides, ticks).properties(width="container", height=260)
+    return layers.add_params(*ends, *sides, *ticks).properties(width="container", height=260)
 
 
 def _names(alt: Any) -> Any:
     """Entrants from the top down, in the order of the rows."""
     axis = alt.Axis(title=None, labelLimit=alt.ExprRef("room"), ticks=False, domain=False)
-    return alt.Y("label:N", sort=alt.EncodingSortField("k", op="min", order="ascending"), axis=axis)
+    return alt.Y(
+        "label:N", sort=alt.EncodingSortField("k", op="min", order="ascending"), axis=axis
+    )
 
 
-def _room(alt: Any, chart: Any, band: int = _BAND) -> Any:
-    """As wide as the page lets it be, as high as its rows need."""
+def _room(alt: Any, chart: Any) -> Any:
+    """As wide as the page lets it be; the script makes it as high as its rows need."""
     params = [alt.param(name="room", value=200)]
-    return chart.add_params(*params).properties(width="container", height=alt.Step(band))
+    return chart.add_params(*params).properties(width="container", height=100)
 
 
 def _effects() -> Any:
@@ -168,10 +174,11 @@ def _weights() -> Any:
     )
     dots = (
         alt.Chart(alt.NamedData("points"))
-        .mark_point(size=52, opacity=1, strokeWidth=1.6, tooltip=alt.TooltipContent("data"))
+        .mark_point(opacity=1, strokeWidth=1.6, tooltip=alt.TooltipContent("data"))
         .encode(
             x=x, y=_names(alt), shape=_own(alt.Shape, "shape"), fill=_own(alt.Fill, "fill"),
             stroke=_own(alt.Stroke, "colour"), description="label:N",
+            size=alt.Size("size:Q", scale=None, legend=None),
         )
     )  # fmt: skip
     return _room(alt, alt.layer(truth, whiskers, dots))
@@ -185,7 +192,8 @@ def _overhead() -> Any:
         .mark_point(size=46, opacity=1, tooltip=alt.TooltipContent("data"))
         .encode(
             x=alt.X(
-                "x:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(title="@x", format="~g")
+                "x:Q", scale=alt.Scale(type="log", nice=False, padding=12),
+                axis=alt.Axis(title="@x", format="~g", tickCount=6, labelOverlap="greedy"),
             ),
             y=_names(alt), shape=_own(alt.Shape, "shape"), fill=_own(alt.Fill, "fill"),
             stroke=_own(alt.Stroke, "fill"),

@@ -64,9 +64,9 @@ def slopes(rows: Iterable[Row]) -> list[Fit]:
         rows: rows of an experiment.
 
     Example:
-        >>> base = {"data": "d", "model": "m", "sde": "vp", "sampler": "heun()", "better": "smaller",
-        ...         "grid": "uniform()", "metric": "w2", "exact": True, "status": "ok", "steps": 1,
-        ...         "stderr": 0.0, "floor": 0.0}
+        >>> base = {"data": "d", "model": "m", "sde": "vp", "sampler": "heun()",
+        ...         "better": "smaller", "grid": "uniform()", "metric": "w2",
+        ...         "exact": True, "status": "ok", "steps": 1, "stderr": 0.0, "floor": 0.0}
         >>> fit = slopes([{**base, "calls": n, "value": 3 / n**2} for n in (10, 20, 40)])[0]
         >>> round(fit.slope.value, 6), fit.slope.window
         (2.0, (10, 40))

@@ -202,5 +202,3 @@ def overheads(stored: Stored) -> list[dict[str, Any]]:
             "overhead": (total - inside) / calls,
         })  # fmt: skip
     return found
-
-

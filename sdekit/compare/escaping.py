@@ -39,9 +39,7 @@ def visible(text: object, *, keep: str = "") -> str:
         >>> visible("a\x1b]0;b\nc")
         'a\\x1b]0;b\\nc'
     """
-    return "".join(
-        c if c.isprintable() or c in keep else repr(c)[1:-1] or "?" for c in str(text)
-    )
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] or "?" for c in str(text))
 
 
 def html(text: object) -> str:
@@ -72,11 +70,11 @@ def plain_json(value: Any, *, compact: bool = False) -> str:
 
 
 def json_in_script(value: Any) -> str:
-    """JSON that may stand inside `<script type="application/json">`.
+    r"""JSON that may stand inside `<script type="application/json">`.
 
     Example:
         >>> json_in_script("</script>")
-        '"\\\\u003c/script\\\\u003e"'
+        '"\\u003c/script\\u003e"'
     """
     text = plain_json(value, compact=True)
     for character, own in _OWN.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sdekit.compare.analysis import Fit, Front, Question, Winner, front, slopes, winners
 from sdekit.compare.embedded import Stored
@@ -70,7 +71,8 @@ def _wins(stored: Stored, won: Sequence[Winner]) -> list[Sentence]:
         question = one.question
         if question.metric == first[question.data, question.model]:
             groups.setdefault(question, []).append(one)
-    several = len(first) > 1
+    datas = len({data for data, _ in first})
+    several = (datas > 1, len(first) > datas)
     grid = len({row["grid"] for row in stored.rows}) > 1
     found = [_win(group, several, grid) for group in groups.values()]
     rest = len(found) - _MOST
@@ -78,36 +80,38 @@ def _wins(stored: Stored, won: Sequence[Winner]) -> list[Sentence]:
     return found[:_MOST] + (more if rest > 0 else [])
 
 
-def _win(group: Sequence[Winner], several: bool, grid: bool) -> Sentence:
+def _win(group: Sequence[Winner], several: tuple[bool, bool], grid: bool) -> Sentence:
     """The winners of one question: within the smallest, a middle and the largest budget."""
     question, row = group[0].question, group[0].row
     chosen = dict.fromkeys((0, (len(group) - 1) // 2, len(group) - 1))
     found: list[str | Name] = [Name(question.sde), ", "]
-    if several:
-        found += [Name(question.data), ", ", Name(question.model), ", "]
+    for name, told in zip((question.data, question.model), several, strict=True):
+        found += [Name(name), ", "] if told else []
     found += [Words(row["title"]), ": "]
     for k, index in enumerate(chosen):
         one = group[index]
         found += ["; "] if k else []
-        found += [f"within {count(one.budget, 'call')} ", *who(one.row, grid=grid)]
-        found += [f", {valued(one.row)}: ", *sure(one, grid=grid)]
+        found += [f"up to {count(one.budget, 'call')} ", *who(one.row, grid=grid)]
+        found += [f" {valued(one.row)}, ", *sure(one, grid=grid, most=2)]
     return [*found, "."]
 
 
 def _failures(stored: Stored) -> list[Sentence]:
     """Cells that failed, and metrics that do not apply, with their reasons."""
     found: list[Sentence] = []
-    failed = [cell for cell in stored.cells if cell["status"] == "FAILED"]
-    for cell in failed[:_FAILURES]:
-        s = cell["spec"]
+    failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for cell in stored.cells:
+        if cell["status"] == "FAILED":
+            key = cell["spec"]["sampler"], cell["reason"] or "no reason given"
+            failed.setdefault(key, []).append(cell["spec"])
+    for (sampler, reason), specs in list(failed.items())[:_FAILURES]:
+        steps = ", ".join(dict.fromkeys(figures(s["steps"]) for s in specs))
         found.append([
-            "FAILED: ", Name(s["sampler"]), f" on {figures(s['steps'])} steps, ", Name(s["sde"]),
-            ", ", Name(s["data"]), ": ", Words(cell["reason"] or "no reason given"), ".",
+            f"FAILED in {count(len(specs), 'cell')}: ", Name(sampler), f" ({steps} steps; ",
+            *plain_pieces(dict.fromkeys(s["sde"] for s in specs)), "): ", Words(reason), ".",
         ])  # fmt: skip
     if len(failed) > _FAILURES:
-        found.append(
-            [f"FAILED: {count(len(failed) - _FAILURES, 'more cell')}, in the table of rows."]
-        )
+        found.append([f"FAILED: {len(failed) - _FAILURES} more, in the table of rows."])
     absent: dict[tuple[str, str], int] = {}
     for row in stored.rows:
         if row["status"] == "n/a":

@@ -18,7 +18,7 @@ from sdekit.compare.charts import bundle, specs
 from sdekit.compare.embedded import Stored, numbers, overheads
 from sdekit.compare.escaping import html, json_in_script, visible
 from sdekit.compare.findings import Findings
-from sdekit.compare.tables import order_table, to_html, winner_table
+from sdekit.compare.tables import figures, order_table, to_html, winner_table
 from sdekit.compare.text import VARIES
 
 __all__ = ["page"]
@@ -59,7 +59,7 @@ def page(stored: Stored, found: Findings) -> str:
             "<main>",
             f"<h1>{html(name)}</h1>",
             f"<p>{to_html(found.summary)}</p>",
-            _list(map(to_html, found.wins), "why"),
+            f'<div class="why">{_list(map(to_html, found.wins), "win")}</div>',
             _list(map(to_html, found.failures), "bad"),
             _NEEDS,
             _CHOICE,
@@ -74,7 +74,7 @@ def page(stored: Stored, found: Findings) -> str:
             _PICTURES,
             _ROWS,
             "<h2>The experiment</h2>",
-            f"<pre tabindex=\"0\"><code>{_toml(stored)}</code></pre>",
+            f'<pre tabindex="0"><code>{_toml(stored)}</code></pre>',
             "</main>",
             '<div id="tip" role="status" hidden></div>',
             f'<script type="application/json" id="specs">{json_in_script(specs())}</script>',
@@ -145,13 +145,13 @@ def _time_line(label: str, group: list[dict[str, object]]) -> str:
     cells = [tag("td", len(group), kind="n")]
     for key in ("per_call", "network", "overhead"):
         values = sorted(float(str(one[key])) for one in group)
-        cells.append(tag("td", f"{1e6 * values[len(values) // 2]:.4g}", kind="n"))
+        cells.append(tag("td", figures(1e6 * values[len(values) // 2]), kind="n"))
     return f"<tr><td>{tag('code', label)}</td>{''.join(cells)}</tr>"
 
 
 _TIME_HEAD = (
-    "<caption>Medians over an entrant's cells, microseconds for each counted call; every run of "
-    "every cell is in <code>times.csv</code>.</caption>"
+    "<caption><span>Medians over an entrant's cells, microseconds for each counted call; "
+    "every run of every cell is in <code>times.csv</code>.</span></caption>"
     '<thead><tr><th scope="col">entrant</th><th scope="col" class="n">cells</th>'
     '<th scope="col" class="n">a call, in all</th><th scope="col" class="n">in the network</th>'
     '<th scope="col" class="n">outside it</th></tr></thead>'
@@ -169,7 +169,8 @@ _CHOICE = """<div class="bar" role="group" aria-label="What is shown">
 _FRONT = """<h2 id="h-front">Error against network calls</h2>
 <figure role="group" aria-labelledby="h-front">
 <div id="legend" class="legend" role="group" aria-label="Entrants shown"></div>
-<div class="tools"><label><input type="checkbox" id="fade"> fade what is off the front</label></div>
+<div class="tools"><label><input type="checkbox" id="fade"> fade what is off the front
+</label></div>
 <div id="front" class="panels"></div>
 <figcaption id="front-caption"></figcaption></figure>"""
 _EVERY = """<div class="tools"><label><input type="checkbox" id="every"> in this table and the
@@ -179,7 +180,8 @@ _EFFECTS = """<h2 id="h-effects">Where the error comes from</h2>
 <div id="effects" class="panels"></div>
 <figcaption id="effects-caption"></figcaption></figure>"""
 _WEIGHTS = """<h2 id="h-weights">Weights of the modes</h2>
-<figure role="group" aria-labelledby="h-weights"><div id="weights" class="panels"></div>
+<figure role="group" aria-labelledby="h-weights"><div id="mode-legend" class="legend"></div>
+<div id="weights" class="panels"></div>
 <figcaption id="weights-caption"></figcaption></figure>"""
 _PICTURES = """<h2 id="h-pictures">Samples on their way</h2>
 <figure role="group" aria-labelledby="h-pictures">
@@ -195,9 +197,9 @@ placeholder="words that a row must have"></label>
 <button type="button" id="after">next</button></span>
 <span id="row-count" class="quiet" role="status"></span></div>
 <div class="wide long" tabindex="0" role="region" aria-label="Every row">
-<table id="rows"><caption>One cell and metric a row; a heading sorts, and again the other way.
+<table id="rows"><caption><span>One cell and metric a row; a heading sorts, again the other way.
 OUT is the folder of this report. Values by seed and all digits are in <code>rows.csv</code> and
-<code>rows.jsonl</code>.</caption><thead><tr></tr></thead><tbody></tbody></table></div>"""
+<code>rows.jsonl</code>.</span></caption><thead><tr></tr></thead><tbody></tbody></table></div>"""
 _OVERHEAD = """<figure role="group" aria-label="Time outside the network">
 <div id="sde-legend" class="legend"></div>
 <div id="overhead" class="chart"></div>

@@ -4,12 +4,12 @@ The values y_ik of sampler i under seed k share their noise, their true sets and
 directions across samplers (common random numbers), so that seeds are pairs: with
 d_k = y_ik - y_jk over the K seeds that both have,
 
-    d = mean(d_k),   s^2 = sum (d_k - d)^2 / (K (K - 1)),   t = d / s  with K - 1 degrees       (1)
+    d = mean(d_k),   s^2 = sum (d_k - d)^2 / (K (K - 1)),   t = d / s  with K - 1 degrees      (1)
 
 and the variance of d is Var(y_i) + Var(y_j) - 2 Cov(y_i, y_j) over K: smaller than that of
 independent runs by what the noise has in common. With fewer than two common seeds,
 
-    z = d / sqrt(stderr_i^2 + stderr_j^2)                                                        (2)
+    z = d / sqrt(stderr_i^2 + stderr_j^2)                                                       (2)
 
 which ignores the covariance and is too careful where that is positive. Where a standard error is
 not known either, nothing is.
@@ -20,7 +20,7 @@ the others more often than a sampler named beforehand (for k = 5 nearly twice as
 k (k - 1) / 2 differences are tested and corrected together by Holm's method, which bounds the
 probability of any wrong claim among them, whichever the data pick out:
 
-    p_(1) <= .. <= p_(m),   adjusted p_(r) = max_{q <= r} min(1, (m - q + 1) p_(q))              (3)
+    p_(1) <= .. <= p_(m),   adjusted p_(r) = max_{q <= r} min(1, (m - q + 1) p_(q))             (3)
 
 References: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6
 (1979). Glasserman and Yao, Some guidelines and guarantees for common random numbers, Management

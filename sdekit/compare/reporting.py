@@ -1,11 +1,13 @@
 """The report of a comparison: a page, its Markdown, and the tables, made from a stored experiment.
 
-| file | holds | the same bytes for the same inputs |
+| file | holds | same inputs, same bytes |
 | --- | --- | --- |
-| `report.html` | everything, in one page that loads nothing | but for the block between the comments `varies` |
+| `report.html` | everything, in one page that loads nothing | but for the block `varies` |
 | `report.md` | findings and tables | but for that block |
 | `rows.csv`, `rows.jsonl` | every row with every digit | yes |
 | `times.csv` | seconds of every run | no |
+
+The block stands between the comments `<!-- varies -->` and `<!-- /varies -->`.
 """
 
 from __future__ import annotations

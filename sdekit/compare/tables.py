@@ -21,7 +21,6 @@ __all__ = [
     "Words",
     "figures",
     "order_table",
-    "p_text",
     "to_text",
     "winner_table",
 ]
@@ -88,7 +87,7 @@ class Table:
             lines.append(f'<tr data-about="{at}">{line}</tr>')
         return (
             f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
-            f'<table class="chosen"><caption>{to_html(self.caption)}</caption>'
+            f'<table class="chosen"><caption><span>{to_html(self.caption)}</span></caption>'
             f"<thead><tr>{head}</tr></thead><tbody>\n"
             + "\n".join(lines)
             + "\n</tbody></table></div>"
@@ -119,25 +118,30 @@ def to_text(sentence: Sentence) -> str:
 
 def figures(value: float | None) -> str:
     """A number with four digits, or "n/a"."""
-    return "n/a" if value is None else f"{value:.4g}"
+    if value is None:
+        return "n/a"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def ends(row: Row) -> str:
+    """The 95 % interval of a value."""
+    if row["exact"]:
+        return "exact"
+    if row["low"] is None or row["high"] is None:
+        return "not known"
+    return f"{figures(row['low'])} to {figures(row['high'])}"
 
 
 def valued(row: Row) -> str:
-    """The value with its interval, or why it has none."""
-    if row["value"] is None:
-        return "n/a"
-    if row["exact"]:
-        return f"{figures(row['value'])} (exact)"
-    if row["low"] is None or row["high"] is None:
-        return f"{figures(row['value'])} (interval not known)"
-    return f"{figures(row['value'])} [{figures(row['low'])}, {figures(row['high'])}]"
+    """The value with its interval in brackets."""
+    return f"{figures(row['value'])} [{ends(row)}]"
 
 
-def p_text(p: float | None) -> str:
-    """How small a p-value is."""
+def bound(p: float | None) -> str:
+    """What an adjusted p-value is at most."""
     if p is None:
         return "p not known"
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    return "adjusted p < 0.0001" if p < 1e-4 else f"adjusted p \N{LESS-THAN OR EQUAL TO} {p:.2g}"
 
 
 def who(row: Row, *, grid: bool = True) -> list[str | Name]:
@@ -155,44 +159,52 @@ def listed(rivals: Sequence[Rival], most: int = 4, *, grid: bool = True) -> list
     return [*found, f" and {len(rivals) - most} more"] if len(rivals) > most else found
 
 
-def sure(won: Winner, *, grid: bool = True) -> Sentence:
+def sure(won: Winner, *, grid: bool = True, most: int = 4) -> Sentence:
     """How sure it is that the winner wins."""
-    if not won.rivals:
+    rivals, equals = won.rivals, won.equals
+    if not rivals:
         return ["no rival within the budget"]
+    if won.row["exact"] and equals:
+        return ["exact, and the same value as ", *listed(equals, most, grid=grid)]
     if won.row["exact"]:
-        if won.equals:
-            return ["exact: the same value as ", *listed(won.equals, grid=grid)]
-        gap = won.rivals[0].difference.mean
-        return [f"exact: no noise; the next is off by {figures(abs(gap))} more"]
-    if not won.equals:
-        return [f"alone: every rival differs, {p_text(won.p)} at most"]
-    if all(rival.p is None for rival in won.equals):
-        return ["not known: one seed and no standard error"]
-    beaten = len(won.rivals) - len(won.equals)
-    tail = f"; {beaten} of {len(won.rivals)} rivals differ" if beaten else "; no rival differs"
-    tail += f" ({p_text(won.p)} at most)" if beaten else f" (smallest {p_text(won.smallest_p)})"
-    return ["not distinguishable from ", *listed(won.equals, grid=grid), tail]
+        return [
+            "exact; next is ",
+            *who(rivals[0].row, grid=grid),
+            f", {figures(rivals[0].row['value'])}",
+        ]
+    if not equals:
+        return [f"better than every rival ({bound(won.p)})"]
+    if all(rival.p is None for rival in equals):
+        return ["how sure is not known: fewer than two seeds, and no standard error"]
+    beaten = len(rivals) - len(equals)
+    rest = (
+        f"; better than the other {beaten} ({bound(won.p)})" if beaten
+        else f" (smallest adjusted p = {won.smallest_p:.2g})"
+    )  # fmt: skip
+    return ["not distinguishable from ", *listed(equals, most, grid=grid), rest]
 
 
-def winner_table(found: Iterable[Winner]) -> Table:
+def winner_table(found: Sequence[Winner]) -> Table:
     """Who wins within each budget."""
+    grid = len({won.row["grid"] for won in found}) > 1
     table = Table(
         caption=[
             "The best entrant within each budget. An entrant stands for its row with the most "
             "calls within the budget, not for its luckiest. p: paired over seeds (common random "
             "numbers), Holm's correction over all differences of the question, 5 % in all."
         ],
-        heads=("SDE", "metric", "calls up to#", "best", "its calls#", "value", "how sure",
-               "seeds#", "n#"),
+        heads=("SDE", "metric", "calls up to#", "best", "its calls#", "value#", "95 % interval",
+               "how sure", "seeds#", "n#"),
     )  # fmt: skip
     for won in found:
         row = won.row
         table.rows.append(
             (
-                [Name(row["sde"])], [Words(row["title"])], [str(won.budget)], who(row),
-                [figures(row["calls"])], [valued(row)], sure(won),
-                [str(len(row["seeds"])) if not row["exact"] else "exact"],
-                [str(row["n"]) if not row["exact"] else "exact"],
+                [Name(row["sde"])], [Words(row["title"])], [str(won.budget)], who(row, grid=grid),
+                [figures(row["calls"])],
+                [figures(row["value"])], [ends(row)], sure(won, grid=grid),
+                ["-" if row["exact"] else str(len(row["seeds"]))],
+                ["-" if row["exact"] else str(row["n"])],
             )
         )  # fmt: skip
         table.about.append((row["data"], row["model"], row["metric"]))
@@ -218,8 +230,10 @@ def order_table(found: Iterable[Fit], titles: dict[str, str]) -> Table:
             window = "{} to {}".format(*fit.slope.window)
         table.rows.append(
             (
-                [Name(fit.sde)], [Words(titles[fit.metric])], [Name(fit.sampler)], [Name(fit.grid)],
-                [order], [interval], [window], [str(fit.points)], [Words(fit.reason)] if fit.reason else [],
+                [Name(fit.sde)], [Words(titles[fit.metric])],
+                [Name(fit.sampler)], [Name(fit.grid)],
+                [order], [interval], [window], [str(fit.points)],
+                [Words(fit.reason)] if fit.reason else [],
             )
         )  # fmt: skip
         table.about.append((fit.data, fit.model, fit.metric))

@@ -41,7 +41,7 @@ function glyph(kind, fill, stroke = fill, size = 12) {
   return svg;
 }
 
-const fmt = (v) => (v === null || v === undefined ? "n/a" : String(Number(Number(v).toPrecision(4))));
+const fmt = (v) => (v === null || v === undefined ? "n/a" : String(Math.abs(v) >= 1000 ? Math.round(v) : Number(Number(v).toPrecision(4))));
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const plural = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
@@ -52,7 +52,7 @@ const GRIDS = new Set(D.series.map(([, grid]) => grid)).size;
 const label = (s) => (GRIDS > 1 ? `${T(D.series[s][0])} on ${T(D.series[s][1])}` : T(D.series[s][0]));
 const metricOf = new Map(D.metrics.map((m) => [m.key, m]));
 
-const choice = { case: 0, metric: 0, budget: D.budgets.length - 1, sde: 0, hidden: new Set() };
+const choice = { case: 0, metric: 0, budget: Math.max(0, (D.budgets.length - 1) >> 1), sde: 0, hidden: new Set() };
 const listeners = [];
 const changed = (what) => listeners.forEach((tell) => tell(what));
 

@@ -23,10 +23,13 @@ function placed(spec, texts) {
   return walk(spec);
 }
 
-async function draw(box, name, { data, texts = {}, params = {}, about, tell }) {
+const BAND = 18; // pixels of an entrant
+
+async function draw(box, name, { data, texts = {}, params = {}, about, tell, bands }) {
   const spec = placed(SPECS[name], texts);
   spec.datasets = data;
   spec.description = about;
+  if (bands) spec.height = BAND * bands;
   for (const param of spec.params ?? []) {
     if (Object.hasOwn(params, param.name)) param.value = params[param.name];
   }
@@ -56,9 +59,9 @@ async function panels(id, items, show) {
 }
 
 function ticks(low, high) {
-  const found = [];
+  const found = [], wide = high / low > 300; // then powers of ten alone
   for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {
-    for (const m of [1, 2, 5]) if (power * m >= low && power * m <= high) found.push(power * m);
+    for (const m of wide ? [1] : [1, 2, 5]) if (power * m >= low && power * m <= high) found.push(power * m);
   }
   return found;
 }
@@ -149,7 +152,7 @@ async function drawFront() {
     const last = T(D.cases[choice.case][0]);
     return draw(box, log ? "front" : "front_linear", {
       data: { points, front, floor }, texts: { "@y": `${metric.title} (${metric.unit})` },
-      params: { y0: y[0], y1: y[1], x0: x[0], x1: x[1], ticks: ticks(x[0], x[1]) },
+      params: { y0: y[0], y1: y[1], x0: x[0], x1: x[1], ticks: ticks(x[0], x[1]), yticks: log ? ticks(y[0], y[1]) : [] },
       about: `Network calls against ${metric.title} on ${T(sde)}, ${last}: ${points.length} values.`,
       tell: (d) => about(d.k),
     });
@@ -181,7 +184,7 @@ async function drawEffects() {
       totals.push({ ...about, effect: "total", w2: cell.w2[names.length], ink });
     }
     return draw(box, "effects", {
-      data: { bars, totals }, texts: { "@x": "W2 to the data (units of the data)" },
+      bands: cells.length, data: { bars, totals }, texts: { "@x": "W2 to the data (units of the data)" },
       params: { room: Math.min(230, box.clientWidth * 0.42) },
       about: `Exact W2 by cause on ${T(sde)}, ${cells.length} samplers.`,
       tell: (d) => [d.label, `${d.effect}: ${fmt(d.w2)}`, `${fmt(d.calls)} calls, cell ${d.cell}`, "exact"],
@@ -210,20 +213,24 @@ async function drawWeights() {
         truth.set(m, { x: cell.truth[m], colour: colour(m) });
         points.push({ k: s, row: cell.row, m, label: label(s), x: w, truth: cell.truth[m], exact,
           low: error === null ? w : Math.max(0, w - 1.96 * error), high: error === null ? w : Math.min(1, w + 1.96 * error),
-          colour: colour(m), fill: exact ? colour(m) : css("--page"), shape: shape(m) });
+          colour: colour(m), fill: exact ? colour(m) : "transparent", size: exact ? 26 : 84, shape: shape(m) });
       }
     }
     return draw(box, "weights", {
-      data: { points, truth: [...truth.values()] }, texts: { "@x": "weight of the mode (probability)" },
+      bands: new Set(points.map((p) => p.k)).size, data: { points, truth: [...truth.values()] }, texts: { "@x": "weight of the mode (probability)" },
       params: { room: Math.min(230, box.clientWidth * 0.42) },
       about: `Weights of the modes on ${T(sde)}.`,
       tell: (d) => [`${d.label}, mode ${d.m + 1}`, `weight ${fmt(d.x)}, in the data ${fmt(d.truth)}`,
         d.exact ? "exact" : `95 % interval ${fmt(d.low)} to ${fmt(d.high)}`, ...about(d.row).slice(3)],
     });
   });
-  const k = items[0]?.cells[0]?.[1]?.row;
+  const truths = new Map(items.flatMap(({ cells: own }) => own.flatMap(([, c]) => c.truth.map((w, m) => [m, w]))));
+  $("mode-legend").replaceChildren(...[...truths].sort((a, b) => b[1] - a[1]).slice(0, 6)
+    .map(([m, w]) => el("span", {}, glyph(shape(m), colour(m)), `mode ${m + 1}: ${fmt(w)} of the data`)));
+  const sampled = items.flatMap(({ cells: own }) => own.map(([, c]) => c.row)).filter((row) => !R.exact[row]);
+  const k = sampled[0];
   $("weights-caption").textContent = items.length
-    ? `Share of each mode (probability), each entrant within ${budget()} calls; dashed: its share in the data, of the same colour. Filled: exact, without Monte Carlo error; hollow with bars: sampled, 95 % intervals (1.96 standard errors), n = ${fmt(R.n[k])}, ${plural(R.seed_count[k], "seed")}; the truth needs no floor. ${modes > most ? `The ${most} heaviest of ${modes} modes.` : ""}`
+    ? `Share of each mode (probability), each entrant within ${budget()} calls; dashed: its share in the data, of the same colour. Filled dots: exact, without Monte Carlo error. ${k === undefined ? "" : `Rings with bars: sampled, 95 % intervals (1.96 standard errors), n = ${fmt(R.n[k])}, ${plural(R.seed_count[k], "seed")}.`} The dashed truth is exact: no floor. ${modes > most ? `The ${most} heaviest of ${modes} modes.` : ""}`
     : "No metric of this experiment tells the modes' weights for this choice.";
 }
 
@@ -234,7 +241,7 @@ async function drawOverhead() {
     shape: SHAPES[D.sdes.findIndex((s) => T(s) === one.sde) % SHAPES.length], fill: COLOURS[Math.max(0, D.sdes.findIndex((s) => T(s) === one.sde)) % COLOURS.length] }))
     .filter((p) => p.x > 0);
   await draw(box, "overhead", {
-    data: { points }, texts: { "@x": "time outside the network, microseconds per call" },
+    bands: new Set(points.map((p) => p.label)).size, data: { points }, texts: { "@x": "microseconds per call outside the network" },
     params: { room: Math.min(260, box.clientWidth * 0.4) }, about: "Time outside the network by call, for each entrant.",
     tell: (d) => [d.label, d.sdeName, `${fmt(d.x)} microseconds a call outside the network`, `${fmt(1e6 * d.network)} inside it`, `${fmt(d.calls)} calls, ${plural(d.runs, "run")}, cell ${d.cell}`],
   });

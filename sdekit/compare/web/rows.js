@@ -7,9 +7,13 @@ const COLUMNS = [
   ["sampler", text("sampler")], ["grid", text("grid")], ["steps", num("steps"), true], ["calls", num("calls"), true],
   ["metric", (k) => metricOf.get(R.metric[k]).title], ["value", num("value"), true],
   ["95 % low", num("low"), true], ["95 % high", num("high"), true], ["floor", num("floor"), true],
-  ["p", num("p_value"), true], ["n", num("n"), true], ["seeds", text("seeds")], ["reason", text("reason")],
-  ["run again", (k) => `sdekit compare --replay OUT --cell ${T(R.cell[k])}`],
+  ["p", num("p_value"), true], ["n", (k) => (R.exact[k] ? null : R.n[k]), true], ["seeds", text("seeds")], ["reason", text("reason")],
+  ["run it again", (k) => `sdekit compare --replay OUT --cell ${T(R.cell[k])}`],
 ];
+// what is the same in all rows is said once, above the table
+const ALIKE = COLUMNS.filter(([name, , isNumber]) => !isNumber && !["status", "metric", "run it again"].includes(name))
+  .filter(([, get]) => COUNT > 1 && Array.from({ length: COUNT }, (_, k) => get(k)).every((v, _, all) => v === all[0]));
+const SHOWN = COLUMNS.filter((column) => !ALIKE.includes(column));
 const view = { column: null, down: false, page: 0, filter: "", order: [] };
 
 function sorted() {
@@ -22,7 +26,7 @@ function sorted() {
     });
   }
   if (view.column !== null) {
-    const get = COLUMNS[view.column][1], sign = view.down ? -1 : 1;
+    const get = SHOWN[view.column][1], sign = view.down ? -1 : 1;
     const key = new Map(found.map((k) => [k, get(k)]));
     const none = (v) => v === null || v === undefined || v === "";
     found.sort((a, b) => {
@@ -36,19 +40,19 @@ function sorted() {
 
 function cellOf([name, get, isNumber], k) {
   const value = get(k);
-  if (name === "run again") return el("td", {}, el("code", { class: "copy", tabindex: "0", title: "click selects all of it" }, value));
+  if (name === "run it again") return el("td", {}, el("code", { class: "copy", tabindex: "0", title: "click selects all of it" }, value));
   if (isNumber) {
     const none = name === "value" && value === null;
     return el("td", { class: "n" }, none ? "n/a" : value === null ? "" : fmt(value));
   }
   const coded = ["data", "model", "SDE", "sampler", "grid"].includes(name);
-  return el("td", {}, coded ? el("code", {}, value) : value);
+  return el("td", { class: name === "reason" ? "reason" : null }, coded ? el("code", {}, value) : value);
 }
 
 function showRows() {
   const start = view.page * PAGE, end = Math.min(view.order.length, start + PAGE);
   const lines = view.order.slice(start, end).map((k) =>
-    el("tr", { class: T(R.status[k]) === "FAILED" ? "FAILED" : null }, ...COLUMNS.map((column) => cellOf(column, k))));
+    el("tr", { class: T(R.status[k]) === "FAILED" ? "FAILED" : null }, ...SHOWN.map((column) => cellOf(column, k))));
   $("rows").tBodies[0].replaceChildren(...lines);
   $("row-count").textContent = view.order.length
     ? `rows ${start + 1} to ${end} of ${view.order.length}${view.order.length < COUNT ? ` (filtered from ${COUNT})` : ""}` : `no row of ${COUNT} has this`;
@@ -57,7 +61,7 @@ function showRows() {
 }
 
 function rowTable() {
-  const heads = COLUMNS.map(([name, , isNumber], index) => {
+  const heads = SHOWN.map(([name, , isNumber], index) => {
     const button = el("button", { type: "button" }, name);
     const head = el("th", { scope: "col", "aria-sort": "none", class: isNumber ? "n" : null }, button);
     button.addEventListener("click", () => {
@@ -71,6 +75,8 @@ function rowTable() {
     return head;
   });
   $("rows").tHead.rows[0].replaceChildren(...heads);
+  const said = ALIKE.filter(([, get]) => get(0)).map(([name, get]) => `${name} ${get(0)}`);
+  if (said.length) $("rows").caption.firstElementChild.append(` The same in all rows: ${said.join("; ")}.`);
   $("filter").addEventListener("input", () => {
     view.filter = $("filter").value;
     view.page = 0;
