@@ -11,12 +11,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from sdekit.compare.analysis import Front, budgets_of
 from sdekit.compare.charts import EFFECTS
 from sdekit.compare.escaping import visible
 from sdekit.compare.paired import Row
+from sdekit.compare.store import Stored
 
 __all__ = ["Stored", "numbers", "overheads"]
 
@@ -26,17 +27,6 @@ _TEXTS = ("cell", "data", "model", "sde", "sampler", "grid", "metric", "status",
 _NUMBERS = (
     "steps", "calls", "value", "low", "high", "stderr", "floor", "floor_stderr", "p_value", "n",
 )  # fmt: skip
-
-
-class Stored(Protocol):
-    """A stored experiment, as `sdekit.compare.store.load` reads it."""
-
-    experiment: Any
-    rows: Sequence[Row]
-    cells: Sequence[Mapping[str, Any]]
-    truth: Mapping[str, Any]
-    missing: int
-    environment: Mapping[str, Any]
 
 
 class _Texts:

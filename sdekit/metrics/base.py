@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scipy import stats
@@ -52,7 +52,7 @@ from sdekit.targets import Target
 if TYPE_CHECKING:
     from sdekit.exact import ErrorBudget
 
-__all__ = ["Estimate", "LawMetric", "Metric", "SampleMetric"]
+__all__ = ["Error", "Estimate", "LawMetric", "Metric", "SampleMetric"]
 
 
 def _known(value: float | None) -> float | None:
@@ -60,12 +60,17 @@ def _known(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+# a standard error, or what finds it
+Error = float | Callable[[], float | None] | None
+
+
 class Estimate(float):
     """A number that knows its error; it is a float and computes like one.
 
     Args:
         value: the number.
-        stderr: its standard error; None where it is not known, 0 where it is exact.
+        stderr: its standard error; None where it is not known, 0 where it is exact. A function
+            of no argument is called when it is first asked for: blocks take longer than values.
         df: the degrees of freedom of stderr; infinite for one that is known.
         floor: the value that true samples have; None where it was not asked for.
         floor_stderr: the standard error of the floor.
@@ -84,25 +89,24 @@ class Estimate(float):
         0.310 +- 0.020 (floor 0.050)
     """
 
-    stderr: float | None
     df: float
     floor: float | None
-    floor_stderr: float | None
     p_value: float | None
     n: int | None
     exact: bool
     detail: dict[str, Any]
     lo: float
     hi: float
+    _errors: dict[str, Error]
 
     def __new__(
         cls,
         value: float,
         *,
-        stderr: float | None = None,
+        stderr: Error = None,
         df: float = math.inf,
         floor: float | None = None,
-        floor_stderr: float | None = None,
+        floor_stderr: Error = None,
         p_value: float | None = None,
         n: int | None = None,
         exact: bool = False,
@@ -112,14 +116,32 @@ class Estimate(float):
     ) -> Estimate:
         """The float, with its attributes."""
         made = super().__new__(cls, value)
-        made.stderr, made.df, made.n, made.exact = stderr, df, n, exact
-        made.floor, made.floor_stderr, made.p_value = floor, floor_stderr, p_value
+        made._errors = {"stderr": stderr, "floor_stderr": floor_stderr}
+        made.df, made.n, made.exact, made.floor, made.p_value = df, n, exact, floor, p_value
         made.detail, made.lo, made.hi = dict(detail or {}), lo, hi
         return made
 
     def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, Any]]:
         """What pickling and copying make it from."""
-        return (float(self),), dict(vars(self))
+        known = {name: value for name, value in vars(self).items() if name != "_errors"}
+        errors = {"stderr": self.stderr, "floor_stderr": self.floor_stderr}
+        return (float(self),), {**known, **errors}
+
+    @property
+    def stderr(self) -> float | None:
+        """The standard error; None where it is not known."""
+        return self._error("stderr")
+
+    @property
+    def floor_stderr(self) -> float | None:
+        """That of the floor."""
+        return self._error("floor_stderr")
+
+    def _error(self, name: str) -> float | None:
+        found = self._errors[name]
+        if callable(found):
+            found = self._errors[name] = found()
+        return found
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The ends of the confidence interval, by Student's t, within the metric's range.

@@ -108,8 +108,11 @@ class Frechet(SampleMetric):
             least = max(2, min(2 * f, min(n, m) // 5))
             repeats = {} if f <= _MANY else {"repeats": 3}
             parts = partitions(n, m, generator(seed, 1), least=least, **repeats)
-            squares = [_squared(a[i], b[j]) for i, j in parts]
-            return Found(_squared(a, b), parts.stderr_of_square(squares), _DF)
+
+            def stderr() -> float:
+                return parts.stderr_of_square([_squared(a[i], b[j]) for i, j in parts])
+
+            return Found(_squared(a, b), stderr, _DF)
 
         seen = [self._seen("x", x), self._seen("y", y)]
         true = None if floor is None else self._seen("floor", floor)

@@ -75,7 +75,7 @@ def _found(
     at_least = int((null >= first - 1e-13 * abs(size)).sum())
     return Found(
         value,
-        parts.stderr_of_root(value, squares),
+        lambda: parts.stderr_of_root(value, squares),
         parts.df,
         (1 + at_least) / (1 + permutations) if permutations else None,
     )

@@ -50,8 +50,11 @@ def _measured(
             return _share_inside(its, mine, k) if of_x else _share_inside(mine, its, k)
 
         parts = partitions(len(a), len(b), generator(seed, 1), least=k + 2)
-        spread = [value(a[i], b[j]) for i, j in parts]
-        return Found(value(a, b), parts.stderr(spread), parts.df)
+
+        def stderr() -> float:
+            return parts.stderr([value(a[i], b[j]) for i, j in parts])
+
+        return Found(value(a, b), stderr, parts.df)
 
     return compared(find, x, y, floor, points=points, least=2 * (k + 2), hi=1.0)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdekit._check import finite, floating, integer, same_device
 from sdekit.errors import DataError, DeviceError, NonFiniteError, ShapeError
-from sdekit.metrics.base import Estimate
+from sdekit.metrics.base import Error, Estimate
 
 __all__ = [
     "Array", "Found", "Partitions", "Rows", "compared", "flat", "generator", "neighbours",
@@ -60,7 +60,8 @@ def flat(name: str, x: object, least: int = 1) -> Array:
     width = math.prod(tensor.shape[1:])
     if width == 0:
         raise ShapeError(f"{name} must have at least one coordinate, got {tuple(tensor.shape)}")
-    return wide.reshape(len(tensor), width).numpy()
+    # a copy: a standard error that is asked for later must see what the value saw
+    return wide.reshape(len(tensor), width).numpy().copy()
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Found:
     """What a metric finds of one pair of sets."""
 
     value: float
-    stderr: float
+    stderr: Error
     df: float = math.inf
     p_value: float | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)

@@ -132,9 +132,13 @@ class SlicedWasserstein(SampleMetric):
             angles = self.angles(a.shape[1], seed)
             a, b = a @ angles, b @ angles
             parts = partitions(len(a), len(b), generator(seed, 1))
-            squares = [float(_on_lines(a[i], b[j]).mean()) for i, j in parts]
             value = math.sqrt(_on_lines(a, b).mean())
-            return Found(value, parts.stderr_of_root(value, squares), parts.df)
+
+            def stderr() -> float:
+                squares = [float(_on_lines(a[i], b[j]).mean()) for i, j in parts]
+                return parts.stderr_of_root(value, squares)
+
+            return Found(value, stderr, parts.df)
 
         return compared(find, x, y, floor)
 
@@ -200,9 +204,13 @@ class Wasserstein(SampleMetric):
                         f"{len(b)}: cut the longer one, or use sliced_wasserstein"
                     )
             parts = partitions(len(a), len(b), generator(seed, 1))
-            squares = [_assigned(a[i], b[j]) for i, j in parts]
             value = math.sqrt(_assigned(a, b))
-            return Found(value, parts.stderr_of_root(value, squares), parts.df)
+
+            def stderr() -> float:
+                squares = [_assigned(a[i], b[j]) for i, j in parts]
+                return parts.stderr_of_root(value, squares)
+
+            return Found(value, stderr, parts.df)
 
         line = isinstance(x, Tensor) and x.ndim > 0 and math.prod(x.shape[1:]) == 1
         return compared(find, x, y, floor, points=None if line else self.points)
