@@ -31,7 +31,7 @@ VARYING = re.compile(rb"<!-- varies -->.*<!-- /varies -->", re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def small_bundle(monkeypatch):
-    """The charts' library is a megabyte that takes seconds to make and says nothing of the rows."""
+    """The library of the charts takes seconds to bundle and says nothing of the rows."""
     monkeypatch.setattr("sdekit.compare.page.bundle", lambda: "window.sdekitVega = {};")
 
 
@@ -142,7 +142,8 @@ def test_na_and_failed_rows_say_why():
     files = reporting.render(made)
     for name in ("report.html", "report.md"):
         text = files[name].decode()
-        assert "needs modes" in text and "NonFiniteError" in text, name
+        assert "needs modes" in text, name
+        assert "NonFiniteError" in text, name
     assert "n/a: sliced W2 in 1 cell: needs modes." in files["report.md"].decode()
     assert "FAILED in 1 cell: `heun()`" in files["report.md"].decode()
 
@@ -187,7 +188,7 @@ def elements(page: bytes) -> Elements:
 
 
 def test_names_make_no_element_and_no_attribute():
-    """The page of hostile names has the elements of the page of plain ones, but for their number."""
+    """The page of hostile names has the kinds of elements that the page of plain ones has."""
     found = elements(reporting.render(hostile())["report.html"])
     plain = elements(reporting.render(small(failing=("heun()",)))["report.html"])
     assert set(found.tags) == set(plain.tags)
@@ -265,8 +266,9 @@ def test_the_policy_names_the_scripts_of_the_page():
         assert f"'sha256-{digest}'" in policy
 
 
+@pytest.mark.slow
 def test_a_large_experiment_makes_a_page_of_a_few_megabytes():
-    """900 cells and 2 metrics: with the library, 6 MB; the pictures are those of the most steps."""
+    """900 cells, 2 metrics: 6 MB with the library; the first pictures are of the most steps."""
     samplers = {f"ddim(eta={k / 100})": 1 for k in range(75)}
     made = stored(samplers=samplers, steps=(5, 10, 20, 40, 80, 160), metrics=(SWD, MMD))
     assert len(made.cells) == 900

@@ -73,7 +73,7 @@ class Table:
     rows: list[tuple[Sentence, ...]] = field(default_factory=list)
     about: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def html(self, name: str, places: dict[str, int]) -> str:
+    def html(self, name: str, kind: str, places: dict[str, int]) -> str:
         """The table in a box of its own; rows name their question by numbers of `places`."""
         kinds = [' class="n"' if head.endswith("#") else "" for head in self.heads]
         head = "".join(
@@ -87,7 +87,7 @@ class Table:
             lines.append(f'<tr data-about="{at}">{line}</tr>')
         return (
             f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
-            f'<table class="chosen"><caption><span>{to_html(self.caption)}</span></caption>'
+            f'<table class="chosen {html(kind)}"><caption><span>{to_html(self.caption)}</span></caption>'
             f"<thead><tr>{head}</tr></thead><tbody>\n"
             + "\n".join(lines)
             + "\n</tbody></table></div>"
