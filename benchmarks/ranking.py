@@ -2,8 +2,8 @@ r"""A ranking that 20,000 samples get wrong, and the exact law right.
 
     python benchmarks/ranking.py [--quick] [--json FILE]
 
-Samplers at 64 network calls on the tutorial's mixture in one dimension, 0.2 N(3, 1) + 0.8 N(-3, 1),
-under VP with its exact score. The quantity is the same on both sides, W2 between the law of the
+Samplers at 64 network calls on the tutorial's mixture in one dimension, 0.2 N(3, 1) + 0.8 N(-3,
+1), under VP with its exact score. The quantity is the same on both sides, W2 between the law of the
 output and the data: exactly, by quadrature (`sdekit.exact`), and between 20,000 samples and 20,000
 draws of the data, in one dimension the root mean square difference of the sorted samples. Every
 sampler starts from the same noise and meets the same draws, as `sdekit compare` does it.
@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy import optimize, stats
 
-from sdekit import ExactScore, GaussianMixture, VPSDE, make, sample
+from sdekit import VPSDE, ExactScore, GaussianMixture, make, sample
 from sdekit.exact import Law1D, output_law_1d
 from sdekit.metrics import wasserstein
 

@@ -1,6 +1,6 @@
 """Claim: `sdekit compare` makes its page, goes on after a kill, refuses what it must in one line.
 
-Codes: 0 done, 1 a cell failed or a replay differs, 2 wrong use. What a folder held stays as it was.
+Codes: 0 done, 1 a cell failed or a replay differs, 2 wrong use. What a folder held stays.
 """
 
 from __future__ import annotations
