@@ -1,4 +1,4 @@
-"""Claim: a comparison on a GPU is the one on the CPU, to rounding; its costs are counted there."""
+"""Claim: a comparison on a GPU says what one on the CPU says; its costs are counted there."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ pytestmark = [
 
 
 def test_rows_are_those_of_the_cpu(tmp_path):
+    """Exact rows are the same; a GPU draws noise of its own, so samples agree within errors."""
     metrics = ["exact_wasserstein", "sliced_wasserstein", "energy_distance(points=60)"]
-    there = run(small(device="cuda", metrics=metrics), out=tmp_path / "gpu", workers=0)
-    here = run(small(metrics=metrics), out=tmp_path / "cpu", workers=0)
+    some = {"metrics": metrics, "seeds": 12, "n": 100}
+    there = run(small(device="cuda", **some), out=tmp_path / "gpu", workers=0)
+    here = run(small(**some), out=tmp_path / "cpu", workers=0)
     assert {r["status"] for r in there} == {"ok"}
     for a, b in zip(there, here, strict=True):
-        assert a["value"] == pytest.approx(b["value"], rel=1e-6)
-        assert a["values"] == pytest.approx(b["values"], rel=1e-6)
         assert (a["calls"], a["floor"]) == (b["calls"], b["floor"])
         assert a["cell"] != b["cell"]
-        assert a["memory"] == pytest.approx(b["memory"], rel=0.5)
+        assert 0 < a["memory"] < 8 * b["memory"]  # noise comes in blocks
+        if a["exact"]:
+            assert a["value"] == b["value"]
+        else:  # 16 comparisons at 6 errors with 11 degrees of freedom
+            assert abs(a["value"] - b["value"]) < 6 * (a["stderr"] ** 2 + b["stderr"] ** 2) ** 0.5
+    assert run(small(device="cuda", **some), out=tmp_path / "again", workers=0) == there
 
 
 def test_bytes_are_counted_on_the_device():
