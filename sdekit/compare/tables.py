@@ -78,7 +78,8 @@ class Table:
             lines.append(f'<tr data-about="{at}">{line}</tr>')
         return (
             f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
-            f'<table class="chosen {html(kind)}"><caption><span>{to_html(self.caption)}</span></caption>'
+            f'<table class="chosen {html(kind)}">'
+            f"<caption><span>{to_html(self.caption)}</span></caption>"
             f"<thead><tr>{head}</tr></thead><tbody>\n"
             + "\n".join(lines)
             + "\n</tbody></table></div>"

@@ -46,7 +46,7 @@ function cellOf([name, get, isNumber], k) {
     return el("td", { class: "n" }, none ? "n/a" : value === null ? "" : fmt(value));
   }
   const coded = ["data", "model", "SDE", "sampler", "grid"].includes(name);
-  return el("td", { class: ["reason", "metric"].includes(name) ? name : null }, coded ? el("code", {}, value) : value);
+  return el("td", { class: ["reason", "metric", "seeds"].includes(name) ? name : null }, coded ? el("code", {}, value) : value);
 }
 
 function showRows() {
