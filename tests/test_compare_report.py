@@ -152,7 +152,7 @@ def test_an_experiment_without_a_finished_cell_has_a_report():
     made = small()
     made.rows, made.cells, made.missing = [], [], 4
     text = reporting.render(made)["report.md"].decode()
-    assert "4 cells not run yet" in text
+    assert "Nothing has run yet: 4 cells to come." in text
     assert "nothing can be ranked" in text
 
 
