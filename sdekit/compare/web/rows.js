@@ -98,6 +98,7 @@ function chooseTables() {
   const [data, model] = D.cases[choice.case] ?? [], metric = D.metrics[choice.metric];
   const wanted = metric ? `${data} ${model} ${metric.key}` : "";
   const all = $("every").checked;
+  for (const table of document.querySelectorAll("table.chosen")) table.classList.toggle("all", all);
   for (const line of document.querySelectorAll("table.chosen tbody tr")) {
     line.hidden = !all && line.dataset.about !== wanted;
   }
