@@ -202,8 +202,8 @@ def test_names_are_inert(tmp_path):
     """Fifteen hostile names for everything that has one: text, wherever they stand."""
     made = stored(
         name=" ".join(HOSTILE), datas=HOSTILE[2:4], sdes=HOSTILE[4:6], grids=HOSTILE[6:8],
-        samplers={name: 1 + k / 10 for k, name in enumerate(HOSTILE)}, steps=(5, 10),
-        failing=HOSTILE[:1], points=20, times=3,
+        samplers={name: 1 + k / 10 for k, name in enumerate(HOSTILE)}, steps=(5,),
+        failing=HOSTILE[:1], points=20, times=3, metrics=(SWD, W2, WEIGHTS),
     )  # fmt: skip
     for row in made.rows:
         row |= {"title": HOSTILE[0] + row["title"], "unit": HOSTILE[13], "reason": HOSTILE[12]}
