@@ -97,9 +97,9 @@ def test_equal_samplers_are_told_apart_in_one_of_twenty_experiments_at_most():
     rng = np.random.default_rng(3)
     wrong = 0
     for _ in range(400):
-        common = rng.normal(size=6)
-        won = winners(entrants(10 + common + 0.3 * rng.normal(size=(5, 6))))[0]
-        wrong += len(won.equals) < 4
+        common = rng.normal(size=30)
+        won = winners(entrants(10 + common + 0.3 * rng.normal(size=(8, 30))))[0]
+        wrong += len(won.equals) < 7
     assert wrong <= 400 * 0.05 + 3 * math.sqrt(400 * 0.05 * 0.95)
 
 

@@ -7,10 +7,11 @@ exception and message of the console kept.
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from browser_support import CHROMIUM, Browser
-from compare_support import HOSTILE, stored
+from compare_support import HOSTILE, SWD, W2, WEIGHTS, stored
 
 from sdekit.compare import reporting
 
@@ -159,12 +160,50 @@ def test_the_page_fits_a_phone(plain):
     assert over == []
 
 
+def sparse():
+    """One adaptive sampler with one seed and no interval, exact metrics, no picture, no truth."""
+    made = stored(
+        samplers={"adaptive_sde()": 1}, steps=(5, 10), seeds=1, metrics=(SWD, W2, WEIGHTS)
+    )
+    made.truth = {}
+    for cell in made.cells:
+        cell["spec"]["steps"] = None
+        cell |= {"picture": None, "budget": None, "times": None}
+    for one in made.rows:
+        one |= {"steps": None, "stderr": None, "low": None, "high": None, "floor": None,
+                "floor_stderr": None}  # fmt: skip
+        one["value"] = min(one["value"], 0.0) if one["metric"] == SWD[0] else one["value"]
+    return made
+
+
+def empty():
+    """Nothing has run yet."""
+    made = stored()
+    made.rows, made.cells, made.missing = [], [], 40
+    return made
+
+
+@pytest.mark.parametrize("made", [sparse, empty])
+def test_what_is_not_there_is_said_and_fails_nothing(made, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_bytes(reporting.render(made())["report.html"])
+    with Browser.open(page, tmp_path / "profile") as tab:
+        for k in range(tab.run("document.getElementById('metric').options.length")):
+            tab.run(f"""(() => {{ const m = document.getElementById('metric');
+              m.selectedIndex = {k}; m.dispatchEvent(new Event('change')); }})()""")
+        tab.run("new Promise((done) => setTimeout(done, 300))")
+        assert tab.faults() == []
+        text = tab.run("document.querySelector('main').innerText")
+    assert "No picture for this choice." in text
+    assert not re.search(r"\b(NaN|undefined|null|Infinity|None|nan)\b", text)
+
+
 def test_names_are_inert(tmp_path):
     """Fifteen hostile names for everything that has one: text, wherever they stand."""
     made = stored(
         name=" ".join(HOSTILE), datas=HOSTILE[2:4], sdes=HOSTILE[4:6], grids=HOSTILE[6:8],
-        samplers={name: 1 + k / 10 for k, name in enumerate(HOSTILE)}, steps=(5, 10),
-        failing=HOSTILE[:1], points=20, times=3,
+        samplers={name: 1 + k / 10 for k, name in enumerate(HOSTILE)}, steps=(5,),
+        failing=HOSTILE[:1], points=20, times=3, metrics=(SWD, W2, WEIGHTS),
     )  # fmt: skip
     for row in made.rows:
         row |= {"title": HOSTILE[0] + row["title"], "unit": HOSTILE[13], "reason": HOSTILE[12]}

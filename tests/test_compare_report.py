@@ -122,7 +122,7 @@ def test_a_number_that_is_none_is_never_written(bad):
     first = made.rows[0]
     first |= {"value": bad, "low": bad, "stderr": bad, "values": [bad, 1.0], "floor": bad}
     first["detail"] = {"weights": [bad, 0.5], "truth": [0.5, 0.5]}
-    made.cells[1]["picture"]["x"][1][0] = [bad, 0.0]
+    made.cells[1]["picture"]["x"][1][:3] = [[bad, 0.0], [None, 1.0], [1.0]]
     made.cells[1]["budget"]["effects"]["score"]["w2"] = bad
     files = reporting.render(made)
     for line in files["rows.jsonl"].decode().splitlines():
@@ -152,7 +152,7 @@ def test_an_experiment_without_a_finished_cell_has_a_report():
     made = small()
     made.rows, made.cells, made.missing = [], [], 4
     text = reporting.render(made)["report.md"].decode()
-    assert "4 cells not run yet" in text
+    assert "Nothing has run yet: 4 cells to come." in text
     assert "nothing can be ranked" in text
 
 

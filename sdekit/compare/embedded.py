@@ -2,8 +2,8 @@
 
 Texts stand once in a list and are numbers elsewhere; values keep six digits (the tables beside the
 page keep all). Pictures keep one byte a coordinate, in a box of their own for every time, and as
-many of them as fit into `MOST_PICTURES` bytes: those of the most steps of each entrant first, then
-those of the fewest, then the others.
+many of them as fit into `MOST_PICTURES` bytes: each entrant's of the most steps first, then those
+of a middle number and of the fewest, then the others.
 """
 
 from __future__ import annotations
@@ -142,8 +142,10 @@ def _pictures(cells: Iterable[Mapping[str, Any]], texts: _Texts) -> list[dict[st
     turns: list[list[Mapping[str, Any]]] = []  # the first of each group, then the second, ...
     for group in groups.values():
         ordered = sorted(group, key=lambda cell: -(cell["spec"]["steps"] or 0))
-        if len(ordered) > 2:  # the most steps, the fewest, and then what lies between
-            ordered = [ordered[0], ordered[-1], *ordered[1:-1]]
+        if len(ordered) > 2:  # the most steps, a middle number, the fewest, then the others
+            middle = ordered[len(ordered) // 2]
+            rest = [cell for cell in ordered[1:-1] if cell is not middle]
+            ordered = [ordered[0], middle, ordered[-1], *rest]
         for turn, cell in enumerate(ordered):
             if turn == len(turns):
                 turns.append([])
@@ -164,7 +166,7 @@ def _packed(frames: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
     boxes, data = [], bytearray()
     count = min(MOST_POINTS, min((len(frame) for frame in frames), default=0))
     for frame in frames:
-        points = [tuple(map(float, (p[0], p[1] if len(p) > 1 else 0.0))) for p in frame[:count]]
+        points = [_plane(p) for p in frame[:count]]
         there = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])] or [(0.0, 0.0)]
         low = [min(p[k] for p in there) for k in (0, 1)]
         size = [max(p[k] for p in there) - low[k] or 1.0 for k in (0, 1)]
@@ -174,6 +176,12 @@ def _packed(frames: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
                 part = (p[k] - low[k]) / size[k]
                 data.append(round(254 * part) if math.isfinite(part) else 255)
     return {"count": count, "box": boxes, "bytes": base64.b64encode(bytes(data)).decode()}
+
+
+def _plane(point: Sequence[float | None]) -> tuple[float, float]:
+    """The first two coordinates; of one alone, at height 0; NaN for what JSON could not hold."""
+    x, y = (*point, 0.0)[:2]
+    return (math.nan if x is None else float(x), math.nan if y is None else float(y))
 
 
 def overheads(stored: Stored) -> list[dict[str, Any]]:

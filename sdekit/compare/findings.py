@@ -45,6 +45,8 @@ def count(number: int, one: str, many: str = "") -> str:
 def _summary(stored: Stored) -> Sentence:
     """What was compared, with how many samples and seeds."""
     specs = [cell["spec"] for cell in stored.cells]
+    if not specs:
+        return [f"Nothing has run yet: {count(stored.missing, 'cell')} to come."]
     distinct = {key: len({s[key] for s in specs}) for key in ("sampler", "grid", "sde")}
     done = sum(cell["status"] == "ok" for cell in stored.cells)
     seeds = len(stored.experiment.seeds)

@@ -86,8 +86,9 @@ class Table:
             line = "".join(f"<td{k}>{to_html(c)}</td>" for c, k in zip(cells, kinds, strict=True))
             lines.append(f'<tr data-about="{at}">{line}</tr>')
         return (
-            f'<div class="wide" tabindex="0" role="region" aria-label="{html(name)}">'
-            f'<table class="chosen {html(kind)}"><caption><span>{to_html(self.caption)}</span></caption>'
+            f'<div class="wide long" tabindex="0" role="region" aria-label="{html(name)}">'
+            f'<table class="chosen all {html(kind)}">'
+            f"<caption><span>{to_html(self.caption)}</span></caption>"
             f"<thead><tr>{head}</tr></thead><tbody>\n"
             + "\n".join(lines)
             + "\n</tbody></table></div>"

@@ -241,7 +241,7 @@ async function drawOverhead() {
     shape: SHAPES[D.sdes.findIndex((s) => T(s) === one.sde) % SHAPES.length], fill: COLOURS[Math.max(0, D.sdes.findIndex((s) => T(s) === one.sde)) % COLOURS.length] }))
     .filter((p) => p.x > 0);
   await draw(box, "overhead", {
-    bands: new Set(points.map((p) => p.label)).size, data: { points }, texts: { "@x": "microseconds per call outside the network" },
+    bands: new Set(points.map((p) => p.label)).size, data: { points }, texts: { "@x": "\u00b5s a call outside the network" },
     params: { room: Math.min(260, box.clientWidth * 0.4) }, about: "Time outside the network by call, for each entrant.",
     tell: (d) => [d.label, d.sdeName, `${fmt(d.x)} microseconds a call outside the network`, `${fmt(1e6 * d.network)} inside it`, `${fmt(d.calls)} calls, ${plural(d.runs, "run")}, cell ${d.cell}`],
   });

@@ -46,10 +46,12 @@ function drawPictures() {
   slider.value = slider.max;
   paint();
   const model = D.cases[choice.case];
-  $("pictures-caption").textContent =
+  $("pictures-caption").textContent = !shownPictures.length ? "" :
     `Coloured: the states of one seed's samples (first two coordinates) at time t, each entrant within ${budget()} calls; grey: true points of ${model ? T(model[0]) : "the data"}. ` +
     `All panels share the window, which follows the samples; units of the data. No intervals: a picture, not a measurement. ` +
-    `${D.pictures.length} of ${plural(D.pictured_of, "picture")} are in this page, those of the most steps first.`;
+    (D.pictures.length < D.pictured_of
+      ? `${D.pictures.length} of ${plural(D.pictured_of, "picture")} are in this page; where that of an entrant's cell is not, one of fewer calls stands for it.`
+      : "");
 }
 
 function moment() {

@@ -46,7 +46,7 @@ function cellOf([name, get, isNumber], k) {
     return el("td", { class: "n" }, none ? "n/a" : value === null ? "" : fmt(value));
   }
   const coded = ["data", "model", "SDE", "sampler", "grid"].includes(name);
-  return el("td", { class: ["reason", "metric"].includes(name) ? name : null }, coded ? el("code", {}, value) : value);
+  return el("td", { class: ["reason", "metric", "seeds"].includes(name) ? name : null }, coded ? el("code", {}, value) : value);
 }
 
 function showRows() {
@@ -98,6 +98,7 @@ function chooseTables() {
   const [data, model] = D.cases[choice.case] ?? [], metric = D.metrics[choice.metric];
   const wanted = metric ? `${data} ${model} ${metric.key}` : "";
   const all = $("every").checked;
+  for (const table of document.querySelectorAll("table.chosen")) table.classList.toggle("all", all);
   for (const line of document.querySelectorAll("table.chosen tbody tr")) {
     line.hidden = !all && line.dataset.about !== wanted;
   }
