@@ -20,8 +20,8 @@ from sdekit.cli.listing import claims, measured
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = [
-    "sde", "targets", "model", "objectives", "sampling", "likelihood", "exact", "training",
-    "verify", "errors",
+    "sde", "targets", "model", "objectives", "sampling", "likelihood", "exact", "metrics",
+    "training", "compare", "verify", "errors",
 ]  # fmt: skip
 
 
@@ -101,6 +101,16 @@ def plain(kind: str) -> Callable[[], str]:
     return made
 
 
+def metrics() -> str:
+    """Every metric: what it is in, which way is better, whether it is exact."""
+    rows = []
+    for name, entry in own("metric").items():
+        made = entry.examples()[0]
+        exact = "yes" if "law" in made.needs else "no"
+        rows.append([_spelt(name), entry.doc, made.unit, made.better, exact, _source(entry)])
+    return table(["name", "what it is", "unit", "better", "exact", "source"], rows)
+
+
 def spellings(kind: str) -> Callable[[], str]:
     """The examples of a kind, as they are written on the command line."""
 
@@ -169,6 +179,7 @@ REGIONS: dict[str, dict[str, Callable[[], str]]] = {
         "spellings": spellings("sampler"),
         "grids": plain("grid"),
     },
+    "docs/compare.md": {"metrics": metrics},
 }
 
 

@@ -19,7 +19,7 @@ def default() -> Experiment:
         sdes=("vp", "sub_vp", "ve"),
         samplers=("euler_maruyama", "ancestral", "exponential_euler", "sde_dpmpp_2m", "ddim",
                   "heun", "dpmpp_2m", "deis", "unipc", "predictor_corrector"),
-        grids=("log_snr",), calls=(8, 16, 32, 64), seeds=5, n=2000, metrics=_METRICS,
+        grids=("log_snr",), calls=(8, 16, 32, 64), seeds=10, n=1000, metrics=_METRICS,
     )  # fmt: skip
 
 
@@ -28,6 +28,6 @@ def quick() -> Experiment:
     values: dict[str, Any] = {
         "name": "Five samplers on the tutorial's mixture", "target": "tutorial",
         "sdes": ("vp",), "samplers": ("ancestral", "sde_dpmpp_2m", "ddim", "heun", "dpmpp_2m"),
-        "grids": ("log_snr",), "calls": (8, 16, 32), "seeds": 4, "n": 1000, "metrics": _METRICS,
+        "grids": ("log_snr",), "calls": (8, 16, 32), "seeds": 6, "n": 700, "metrics": _METRICS,
     }  # fmt: skip
     return Experiment(**values)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from sdekit._catalogue import make
-from sdekit._check import shown
 from sdekit.compare.cell import Cell, imported, steps_within
 from sdekit.compare.meter import PeakMemory, metered
 from sdekit.compare.pool import pooled
@@ -155,7 +154,7 @@ class _Result:
 
     def stop(self, status: str, reason: str) -> None:
         """Nothing of the cell counts, and why."""
-        self.status, self.reason = status, shown(reason, _LONGEST)[1:-1]
+        self.status, self.reason = status, _cut(reason)
         self.found, self.parts, self.budget, self.picture = {}, {}, None, None
 
     def measured(self, run: _Prepared) -> None:
@@ -249,7 +248,7 @@ class _Result:
         row: dict[str, Any] = {
             "cell": self.cell.id, **self.spec, **self.cost, "metric": text,
             "title": metric.title, "unit": metric.unit, "better": metric.better,
-            "exact": exact, "status": status, "reason": shown(reason, _LONGEST)[1:-1],
+            "exact": exact, "status": status, "reason": _cut(reason),
         }  # fmt: skip
         known = dict.fromkeys(("value", "stderr", "low", "high", "floor", "floor_stderr",
                                "p_value"))  # fmt: skip
@@ -316,6 +315,12 @@ def rounded(x: Tensor) -> Any:
         return float(f"{value:.{_PLACES}g}")
 
     return cut(x.tolist())
+
+
+def _cut(text: str) -> str:
+    """The text on one line, not longer than a reason may be."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
 
 
 def _plain(value: Any) -> Any:
