@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from sdekit import ExactScore, GaussianMixture, VPSDE, sample
+from sdekit import VPSDE, ExactScore, GaussianMixture, sample
 from sdekit.exact import Law1D, output_law_1d
 from sdekit.metrics import wasserstein
 

@@ -13,7 +13,6 @@ import json
 import math
 import re
 import sys
-import types
 from functools import cache
 from html.parser import HTMLParser
 
@@ -62,10 +61,8 @@ def test_the_files_are_those_of_the_design():
 
 
 def test_report_reads_the_store_and_writes_every_file(tmp_path, monkeypatch):
-    store = types.ModuleType("sdekit.compare.store")
     asked = []
-    store.load = lambda out: asked.append(out) or small()
-    monkeypatch.setitem(sys.modules, "sdekit.compare.store", store)
+    monkeypatch.setattr(reporting, "load", lambda out: asked.append(out) or small())
     made = reporting.report(tmp_path)
     assert asked == [tmp_path]
     assert made == tmp_path / "report.html"
@@ -145,7 +142,7 @@ def test_na_and_failed_rows_say_why():
         assert "needs modes" in text, name
         assert "NonFiniteError" in text, name
     assert "n/a: sliced W2 in 1 cell: needs modes." in files["report.md"].decode()
-    assert "FAILED in 1 cell: `heun()`" in files["report.md"].decode()
+    assert "FAILED in 1 cell: `heun`" in files["report.md"].decode()
 
 
 def test_an_experiment_without_a_finished_cell_has_a_report():
@@ -160,7 +157,7 @@ def test_the_winner_is_named_first():
     made = small(metrics=(SWD,))
     text = reporting.render(made)["report.md"].decode()
     first = next(line for line in text.splitlines() if line.startswith("- "))
-    assert re.match(r"- `vp\(\)`, sliced W2: up to 5 calls `ddim\(\)` .* up to 20 calls", first)
+    assert re.match(r"- `vp`, sliced W2: up to 5 calls `ddim` .* up to 20 calls", first)
 
 
 # what a text of others may not do ---------------------------------------------------------------
@@ -310,3 +307,13 @@ def test_a_sampled_row_of_the_tests_has_the_interval_of_its_values():
     """The tests' own rows: t interval of (1, 2, 3) is 2 +- 4.303 / sqrt(3)."""
     made = sampled([1.0, 2.0, 3.0])
     assert made["high"] - 2 == pytest.approx(4.302652729749464 / math.sqrt(3))
+
+
+def test_names_are_short_where_only_one_entrant_has_them():
+    """`heun` for the one Heun; two of DDIM keep their fields, and rows.csv those of all."""
+    made = small(samplers={"heun()": 2, "ddim(eta=0.0)": 1, "ddim(eta=1.0)": 1})
+    files = {name: data.decode() for name, data in reporting.render(made).items()}
+    assert "`heun`" in files["report.md"]
+    assert "`ddim(eta=0.0)`" in files["report.md"]
+    assert "heun()" in files["rows.csv"]
+    assert "heun()" in files["rows.jsonl"]

@@ -70,6 +70,7 @@ def run(options: Compare, terminal: Terminal) -> int:
     from sdekit.compare import run as run_cells
     from sdekit.compare.drawing import demand
     from sdekit.compare.findings import find
+    from sdekit.compare.naming import shown
     from sdekit.compare.store import Folder, load
     from sdekit.compare.tables import to_text
 
@@ -92,10 +93,12 @@ def run(options: Compare, terminal: Terminal) -> int:
     page = report(options.out)
     stored = load(options.out)
     failed = [cell for cell in stored.cells if cell["status"] == "FAILED"]
-    found = find(stored)
+    found = find(shown(stored))
     for sentence in (found.summary, *found.wins, *found.failures):
         terminal.wrap(to_text(sentence))
         terminal.say()
+    if found.absent:
+        terminal.say("some metrics do not apply everywhere: the page says where, and why")
     terminal.say(f"wrote {page}, report.md, rows.csv and rows.jsonl beside it")
     return 1 if failed else 0
 

@@ -16,10 +16,10 @@ from typing import Any
 from sdekit.compare.analysis import Front, budgets_of
 from sdekit.compare.charts import EFFECTS
 from sdekit.compare.escaping import visible
+from sdekit.compare.naming import Shown
 from sdekit.compare.paired import Row
-from sdekit.compare.store import Stored
 
-__all__ = ["Stored", "numbers", "overheads"]
+__all__ = ["numbers", "overheads"]
 
 MOST_PICTURES = 1_400_000  # bytes of base64 in one page
 MOST_POINTS = 160
@@ -46,7 +46,7 @@ def short(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def numbers(stored: Stored, fronts: Iterable[Front]) -> dict[str, Any]:
+def numbers(stored: Shown, fronts: Iterable[Front]) -> dict[str, Any]:
     """Everything that the page's script draws, but for times."""
     texts = _Texts()
     rows = stored.rows
@@ -184,7 +184,7 @@ def _plane(point: Sequence[float | None]) -> tuple[float, float]:
     return (math.nan if x is None else float(x), math.nan if y is None else float(y))
 
 
-def overheads(stored: Stored) -> list[dict[str, Any]]:
+def overheads(stored: Shown) -> list[dict[str, Any]]:
     """Seconds of each cell by call of the network, inside and outside it; they vary by run."""
     found = []
     for cell in stored.cells:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdekit.compare.analysis import Fit, Front, Question, Winner, front, slopes, winners
-from sdekit.compare.embedded import Stored
+from sdekit.compare.naming import Shown
 from sdekit.compare.tables import Name, Sentence, Words, figures, plain_pieces, sure, valued, who
 
 __all__ = ["Findings", "find"]
@@ -26,14 +26,16 @@ class Findings:
     summary: Sentence
     wins: list[Sentence]
     failures: list[Sentence]
+    absent: list[Sentence]
 
 
-def find(stored: Stored) -> Findings:
+def find(stored: Shown) -> Findings:
     """Analyse the rows and put the answer into words."""
     won = winners(stored.rows)
     return Findings(
         winners=won, fronts=front(stored.rows), fits=slopes(stored.rows),
         summary=_summary(stored), wins=_wins(stored, won), failures=_failures(stored),
+        absent=_absent(stored),
     )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def _summary(stored: Stored) -> Sentence:
+def _summary(stored: Shown) -> Sentence:
     """What was compared, with how many samples and seeds."""
     specs = [cell["spec"] for cell in stored.cells]
     if not specs:
@@ -61,7 +63,7 @@ def _summary(stored: Stored) -> Sentence:
     ]  # fmt: skip
 
 
-def _wins(stored: Stored, won: Sequence[Winner]) -> list[Sentence]:
+def _wins(stored: Shown, won: Sequence[Winner]) -> list[Sentence]:
     """For data and SDEs in turn: the winners by the first metric at three budgets."""
     if not won:
         return [["No cell has a value and a count of calls: nothing can be ranked."]]
@@ -98,8 +100,8 @@ def _win(group: Sequence[Winner], several: tuple[bool, bool], grid: bool) -> Sen
     return [*found, "."]
 
 
-def _failures(stored: Stored) -> list[Sentence]:
-    """Cells that failed, and metrics that do not apply, with their reasons."""
+def _failures(stored: Shown) -> list[Sentence]:
+    """Cells that failed, with their reasons."""
     found: list[Sentence] = []
     failed: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in stored.cells:
@@ -114,11 +116,18 @@ def _failures(stored: Stored) -> list[Sentence]:
         ])  # fmt: skip
     if len(failed) > _FAILURES:
         found.append([f"FAILED: {len(failed) - _FAILURES} more, in the table of rows."])
-    absent: dict[tuple[str, str], int] = {}
+    return found
+
+
+def _absent(stored: Shown) -> list[Sentence]:
+    """Metrics that do not apply, with their reasons."""
+    found: list[Sentence] = []
+    absent: dict[str, dict[str, set[str]]] = {}  # reason -> title -> cells
     for row in stored.rows:
         if row["status"] == "n/a":
-            key = row["title"], row["reason"] or "no reason given"
-            absent[key] = absent.get(key, 0) + 1
-    for (title, reason), times in list(absent.items())[:_FAILURES]:
-        found.append(["n/a: ", Words(title), f" in {count(times, 'cell')}: ", Words(reason), "."])
+            titles = absent.setdefault(row["reason"] or "no reason given", {})
+            titles.setdefault(row["title"], set()).add(row["cell"])
+    for reason, titles in list(absent.items())[:_FAILURES]:
+        cells = count(len(set().union(*titles.values())), "cell")
+        found.append(["n/a: ", Words(", ".join(titles)), f" in {cells}: ", Words(reason), "."])
     return found

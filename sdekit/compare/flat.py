@@ -11,9 +11,9 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sdekit.compare.embedded import Stored
 from sdekit.compare.escaping import cell, plain_json
 from sdekit.compare.paired import Row
+from sdekit.compare.store import Stored
 
 __all__ = ["rows_csv", "rows_jsonl", "times_csv"]
 

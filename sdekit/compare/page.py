@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from sdekit._page import document, tag
 from sdekit.compare.charts import bundle, specs
-from sdekit.compare.embedded import Stored, numbers, overheads
+from sdekit.compare.embedded import numbers, overheads
 from sdekit.compare.escaping import html, json_in_script, visible
 from sdekit.compare.findings import Findings
-from sdekit.compare.tables import figures, order_table, to_html, winner_table
+from sdekit.compare.naming import Shown
+from sdekit.compare.tables import Sentence, figures, order_table, to_html, winner_table
 from sdekit.compare.text import VARIES
 
 __all__ = ["page"]
@@ -39,7 +40,7 @@ def _style() -> str:
     return (_WEB / "page.css").read_text(encoding="utf-8")
 
 
-def page(stored: Stored, found: Findings) -> str:
+def page(stored: Shown, found: Findings) -> str:
     """The whole page as one text.
 
     Args:
@@ -61,6 +62,7 @@ def page(stored: Stored, found: Findings) -> str:
             f"<p>{to_html(found.summary)}</p>",
             f'<div class="why">{_list(map(to_html, found.wins), "win")}</div>',
             _list(map(to_html, found.failures), "bad"),
+            _details("Where a metric does not apply", found.absent),
             _NEEDS,
             _CHOICE,
             _FRONT,
@@ -102,12 +104,20 @@ def _list(items: Iterable[str], kind: str) -> str:
     return f"<ul>\n{lines}\n</ul>" if lines else ""
 
 
-def _toml(stored: Stored) -> str:
+def _details(title: str, sentences: Sequence[Sentence]) -> str:
+    """A list that opens when it is asked for; nothing where it is empty."""
+    if not sentences:
+        return ""
+    items = _list(map(to_html, sentences), "quiet")
+    return f"<details><summary>{html(title)}</summary>{items}</details>"
+
+
+def _toml(stored: Shown) -> str:
     lines = stored.experiment.to_toml().rstrip("\n").split("\n")
     return "\n".join(html(line) for line in lines)
 
 
-def _varying(stored: Stored) -> str:
+def _varying(stored: Shown) -> str:
     """Times and environment, with numbers of their own."""
     several = len({cell["spec"]["grid"] for cell in stored.cells}) > 1
     times = [

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from sdekit._files import write
 from sdekit.compare.drawing import demand
-from sdekit.compare.embedded import Stored
 from sdekit.compare.findings import find
 from sdekit.compare.flat import rows_csv, rows_jsonl, times_csv
+from sdekit.compare.naming import shown
 from sdekit.compare.page import page
-from sdekit.compare.store import load
+from sdekit.compare.store import Stored, load
 from sdekit.compare.text import text
 
 __all__ = ["render", "report"]
@@ -36,10 +36,11 @@ def render(stored: Stored) -> dict[str, bytes]:
         ModuleNotFoundError: altair or vl-convert is missing, which `sdekit[report]` brings.
     """
     demand()
-    found = find(stored)
+    read = shown(stored)
+    found = find(read)
     return {
-        "report.html": page(stored, found).encode("utf-8"),
-        "report.md": text(stored, found).encode("utf-8"),
+        "report.html": page(read, found).encode("utf-8"),
+        "report.md": text(read, found).encode("utf-8"),
         "rows.csv": rows_csv(stored.rows),
         "rows.jsonl": rows_jsonl(stored.rows),
         "times.csv": times_csv(stored),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sdekit.compare.embedded import Stored, overheads
+from sdekit.compare.embedded import overheads
 from sdekit.compare.escaping import code, markdown, visible
 from sdekit.compare.findings import Findings
+from sdekit.compare.naming import Shown
 from sdekit.compare.tables import figures, order_table, to_markdown, winner_table
 
 __all__ = ["VARIES", "text"]
@@ -12,7 +13,7 @@ __all__ = ["VARIES", "text"]
 VARIES = "Times and environment: the only part that differs between two runs"
 
 
-def text(stored: Stored, found: Findings) -> str:
+def text(stored: Shown, found: Findings) -> str:
     """The whole file."""
     titles = {row["metric"]: row["title"] for row in stored.rows}
     winners, orders = winner_table(found.winners), order_table(found.fits, titles)
@@ -22,7 +23,7 @@ def text(stored: Stored, found: Findings) -> str:
         [
             f"# {markdown(stored.experiment.name)}", "",
             to_markdown(found.summary), "",
-            *(f"- {to_markdown(one)}" for one in (*found.wins, *found.failures)), "",
+            *(f"- {to_markdown(one)}" for one in found.wins + found.failures + found.absent), "",
             "## Winners within budgets of network calls", "",
             to_markdown(winners.caption), "", winners.markdown(), "",
             "## Orders of convergence", "",
@@ -40,7 +41,7 @@ def text(stored: Stored, found: Findings) -> str:
     )  # fmt: skip
 
 
-def _times(stored: Stored) -> str:
+def _times(stored: Shown) -> str:
     """Milliseconds by call, as a table."""
     lines = [
         "| sampler | grid | SDE | data | steps | calls | runs | ms a call | outside the network |",

@@ -165,7 +165,7 @@ async function drawFront() {
     words.push(metric.exact ? "Exact values: no Monte Carlo error, no interval, no floor."
       : `Bars: 95 % intervals over seeds; n = ${[...counts].join(", ")} samples, ${[...seeds].join(", ")} seeds. Dashed: the floor, the same metric between two true sets of that size, with 2 standard errors.`);
     if (GRIDS === 1) words.push(`Grid: ${T(D.series[0][1])}.`);
-    if (absent) words.push(`${plural(absent, "row")} FAILED, n/a or without a count of calls: not drawn.`);
+    if (absent) words.push(`${plural(absent, "row")} n/a or FAILED: not drawn.`);
     if (below) words.push(`${plural(below, "value")} at or below zero: triangles at the lower edge.`);
   }
   $("front-caption").textContent = words.join(" ");
