@@ -109,6 +109,7 @@ def test_two_dask_workers_one_killed(tmp_path, expected):
     assert rows == expected
 
 
+@pytest.mark.slow
 def test_slurm_by_submitit_on_this_machine(tmp_path, expected):
     """submitit's local executor runs each cell as a job of its own."""
     pytest.importorskip("submitit", reason="submitit is not installed")

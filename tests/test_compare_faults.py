@@ -51,6 +51,7 @@ def test_a_worker_that_dies_costs_its_cells_once_more(tmp_path):
     assert set(statuses(rows).values()) == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_its_worker_is_found_and_the_others_are_not_blamed(tmp_path):
     e = small(samplers=["ddim", bad("exit"), "ancestral", "heun"], steps=3, sdes="vp", modules=OWN)
     rows = run(e, out=tmp_path, workers=2)

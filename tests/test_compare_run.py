@@ -44,10 +44,10 @@ def test_rows_are_those_of_sample_and_of_the_metric(tmp_path):
 
 def test_exact_rows_are_those_of_the_exact_law(tmp_path):
     names = [name for name, e in catalogue("metric").items() if name.startswith("exact_")]
-    e = small(sdes="ddpm(n=20)", samplers="ancestral", steps=20, metrics=names)
+    e = small(sdes="ddpm(n=8)", samplers="ancestral", steps=8, metrics=names)
     rows = {r["metric"].partition("(")[0]: r for r in run(e, out=tmp_path, workers=0)}
-    model = ExactScore(make("target", "tutorial"), make("sde", "ddpm(n=20)"))
-    budget = attribute_error("ancestral", model, steps=20, method="exact")
+    model = ExactScore(make("target", "tutorial"), make("sde", "ddpm(n=8)"))
+    budget = attribute_error("ancestral", model, steps=8, method="exact")
     assert rows["exact_wasserstein"]["value"] == budget.total.w2
     assert rows["exact_kl"]["value"] == budget.total.kl
     assert rows["exact_discretisation"]["value"] == budget.discretisation.w2
