@@ -118,6 +118,17 @@ def test_other_versions_are_not_mixed(tmp_path):
         run(small(steps=3), out=tmp_path, workers=0)
 
 
+def test_a_damaged_note_of_the_versions_is_no_licence_to_mix(tmp_path):
+    run(small(steps=3), out=tmp_path, workers=0)
+    for text in ("{", None):
+        if text is None:
+            (tmp_path / "run.json").unlink()
+        else:
+            (tmp_path / "run.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"run\.json"):
+            run(small(steps=3), out=tmp_path, workers=0)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match=r"thesis\.tex"):

@@ -69,7 +69,7 @@ def run(options: Compare, terminal: Terminal) -> int:
     from sdekit.compare import report
     from sdekit.compare import run as run_cells
     from sdekit.compare.drawing import demand
-    from sdekit.compare.findings import find
+    from sdekit.compare.findings import count, find
     from sdekit.compare.naming import shown
     from sdekit.compare.store import Folder, load
     from sdekit.compare.tables import to_text
@@ -79,8 +79,8 @@ def run(options: Compare, terminal: Terminal) -> int:
     folder = Folder(options.out)
     _claim(options, folder)
     terminal.wrap(
-        f"{experiment.name}: {len(experiment.cells)} cells, {len(experiment.seeds)} seeds of "
-        f"{experiment.n} samples each"
+        f"{experiment.name}: {count(len(experiment.cells), 'cell')}, "
+        f"{count(len(experiment.seeds), 'seed')} of {experiment.n} samples each"
     )
     with (
         _executor(options, folder) as executor,

@@ -132,10 +132,15 @@ class Folder:
                     f"{'; '.join(differ)}"
                 )
             made = self.read(RUN)
+            if made is None:
+                raise ConfigError(
+                    f"{self.path / RUN} is damaged or gone: what the cells here were made with is "
+                    "not known; start anew in another folder, or with --overwrite"
+                )
             differ = [
                 f"{key}: {made.get(key)} there, {value} now"
                 for key, value in inputs.items()
-                if made is not None and made.get(key) != value
+                if made.get(key) != value
             ]
             if differ:
                 raise ConfigError(
