@@ -38,7 +38,7 @@ from sdekit._catalogue import register
 from sdekit._check import choice, flag, integer, number
 from sdekit._times import expand_like
 from sdekit.errors import SolverError
-from sdekit.sampling.base import CountedModel, Sampler
+from sdekit.sampling.base import CountedModel, Sampler, count_rejected
 from sdekit.sampling.noise import Noise
 from sdekit.sde.base import LinearSDE
 from sdekit.targets._batchwise import tree_sum
@@ -261,7 +261,7 @@ class _Solve:
             error = self.how.error(low, high, self.before)
             self._check(error, "the error")
             new = live & (error <= 1)
-            self.model.rejected = self.model.rejected + (live & ~new).sum()
+            count_rejected(self.model, live & ~new)
             path.settle(new)
             self.x = self._where(new, high if self.how.extrapolate else low, self.x)
             self.before = self._where(new, low, self.before)

@@ -33,6 +33,7 @@ __all__ = [
     "Frame",
     "OneKick",
     "Sampler",
+    "count_rejected",
     "kick",
     "landing_noise",
 ]
@@ -174,6 +175,15 @@ class CountedModel:
                 f"the model changed its input in place {where}; it must work on a copy"
             )
         self._shape = raw.shape
+
+
+def count_rejected(model: Any, which: Tensor) -> None:
+    """Add the samples whose proposal was rejected [(batch,) bool] to a model's count.
+
+    A stand-in for the counted model, such as a bare function in a loop by hand, has none.
+    """
+    if hasattr(model, "rejected"):
+        model.rejected = model.rejected + which.sum()
 
 
 def _shown(t: Any) -> str:

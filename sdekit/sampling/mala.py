@@ -38,7 +38,7 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import choice, integer, number
 from sdekit.errors import ConfigError
-from sdekit.sampling.base import Corrector, CountedModel
+from sdekit.sampling.base import Corrector, CountedModel, count_rejected
 from sdekit.sampling.langevin import langevin_columns
 from sdekit.sampling.noise import Noise
 from sdekit.sde.base import LinearSDE
@@ -168,7 +168,7 @@ class MALA(Corrector):
             first = noise(x).reshape(len(x), math.prod(x.shape[1:]))[:, 0]
             # NaN is no reason to stay: the run must see it
             moves = ~(torch.special.log_ndtr(first.to(log_a.dtype)) >= log_a)
-            model.rejected = model.rejected + (~moves).sum()
+            count_rejected(model, ~moves)
             moves = moves.reshape(-1, *[1] * (x.ndim - 1))
             x, score = torch.where(moves, y, x), torch.where(moves, score_y, score)
         return x, state

@@ -25,7 +25,7 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import choice, integer, number
 from sdekit.errors import SdekitError, SolverError
-from sdekit.sampling.base import CountedModel, Sampler
+from sdekit.sampling.base import CountedModel, Sampler, count_rejected
 from sdekit.sampling.noise import Noise
 from sdekit.sampling.runge_kutta import TABLEAUS, columns, taken
 from sdekit.sde.base import LinearSDE
@@ -173,7 +173,7 @@ def _torchdiffeq_solve(
         return slope(float(time), y)
 
     def rejected(*_: Any) -> None:  # a step is that of the whole batch
-        model.rejected = model.rejected + len(x)
+        count_rejected(model, torch.ones(len(x)))
 
     flow.callback_reject_step = rejected  # type: ignore[attr-defined]  # where torchdiffeq looks
     times = torch.tensor([t, s], dtype=torch.float64, device=x.device)
