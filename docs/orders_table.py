@@ -19,9 +19,10 @@ from typing import Any
 from tables import fill, own, table
 
 from sdekit import __version__
-from sdekit.cli.listing import ORDERS, serves
+from sdekit.cli.listing import ORDERS
 from sdekit.errors import ConfigError, NotAffine
 from sdekit.exact.order import convergence_order
+from sdekit.sampling.setup import serves
 from sdekit.sde import VESDE, VPSDE, LinearSDE, SubVPSDE
 
 PAGE = Path(__file__).resolve().parent / "orders.md"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
+import pytest
 
-from sdekit import Sampler, catalogue, register
+from sdekit import _catalogue
 from sdekit.compare import Experiment
 
 SMALL: dict[str, Any] = {
@@ -36,37 +34,9 @@ def without_times(cell: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in cell.items() if key != "times"}
 
 
-if "misbehaving" not in catalogue("sampler"):  # workers import this module under its own name
-
-    @register("sampler", "misbehaving")
-    @dataclass(frozen=True, kw_only=True)
-    class Misbehaving(Sampler):
-        """A sampler that fails in the way that it is told.
-
-        Args:
-            how: "raise", "nan", "exit" (the process dies), "once" (only the first time), "sleep".
-            mark: a file that remembers the first time.
-            name: of no effect but on the spelling.
-        """
-
-        how: str = "raise"
-        mark: str = ""
-        name: str = ""
-
-        def coefficients(self, sde: Any, grid: torch.Tensor) -> dict[str, Any]:
-            return {}
-
-        def step(self, x: Any, c: Any, model: Any, state: Any, noise: Any) -> Any:
-            if self.how == "raise":
-                raise ValueError("this sampler always fails")
-            if self.how == "exit" or (self.how == "once" and not Path(self.mark).exists()):
-                if self.mark:
-                    Path(self.mark).touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.how == "sleep":
-                time.sleep(0.05)
-            return (x * torch.nan if self.how == "nan" else 0.5 * x), state
-
-        @classmethod
-        def examples(cls) -> list[Any]:
-            return []
+@pytest.fixture
+def misbehaving() -> Iterator[list[str]]:
+    """The module that registers a sampler which fails; for this test alone."""
+    yield ["misbehaving_sampler"]
+    _catalogue._ENTRIES["sampler"].pop("misbehaving", None)
+    sys.modules.pop("misbehaving_sampler", None)

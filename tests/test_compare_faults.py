@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from compare_tools import cells_of, small, without_times
+from compare_tools import cells_of, misbehaving, small, without_times
 
 from sdekit.compare import run
 from sdekit.errors import ConfigError
 
-OWN = ["compare_tools"]
+__all__ = ["misbehaving"]  # a fixture
 
 
 def bad(how: str, **fields: str) -> str:
@@ -23,8 +23,8 @@ def statuses(rows):
 @pytest.mark.parametrize(
     ("how", "says"), [("raise", "this sampler always fails"), ("nan", "not finite")]
 )
-def test_one_sampler_fails_and_the_others_are_kept(tmp_path, how, says):
-    e = small(samplers=["ddim", bad(how), "ancestral"], steps=3, sdes="vp", modules=OWN)
+def test_one_sampler_fails_and_the_others_are_kept(tmp_path, misbehaving, how, says):
+    e = small(samplers=["ddim", bad(how), "ancestral"], steps=3, sdes="vp", modules=misbehaving)
     rows = run(e, out=tmp_path, workers=0)
     assert statuses(rows) == {"ddim": "ok", "misbehaving": "FAILED", "ancestral": "ok"}
     failed = [r for r in rows if r["status"] == "FAILED"]
@@ -43,24 +43,31 @@ def test_a_metric_that_does_not_apply_is_no_failure(tmp_path):
     assert all(r["reason"] for r in rows if r["status"] == "n/a")
 
 
-def test_a_worker_that_dies_costs_its_cells_once_more(tmp_path):
+def test_a_worker_that_dies_costs_its_cells_once_more(tmp_path, misbehaving):
     e = small(samplers=["ddim", bad("once", mark=str(tmp_path / "mark")), "ancestral"], steps=3,
-              sdes="vp", modules=OWN)  # fmt: skip
+              sdes="vp", modules=misbehaving)  # fmt: skip
     rows = run(e, out=tmp_path / "out", workers=2)
     assert (tmp_path / "mark").exists()
     assert set(statuses(rows).values()) == {"ok"}
 
 
 @pytest.mark.slow
-def test_a_cell_that_kills_its_worker_is_found_and_the_others_are_not_blamed(tmp_path):
-    e = small(samplers=["ddim", bad("exit"), "ancestral", "heun"], steps=3, sdes="vp", modules=OWN)
+def test_a_cell_that_kills_its_worker_is_found_and_the_others_are_not_blamed(
+    tmp_path, misbehaving
+):
+    e = small(
+        samplers=["ddim", bad("exit"), "ancestral", "heun"],
+        steps=3,
+        sdes="vp",
+        modules=misbehaving,
+    )
     rows = run(e, out=tmp_path, workers=2)
     found = statuses(rows)
     assert found.pop("misbehaving") == "FAILED"
     assert set(found.values()) == {"ok"}
     reason = next(r["reason"] for r in rows if r["status"] == "FAILED")
     assert "worker" in reason
-    alone = small(samplers=["ddim", "ancestral", "heun"], steps=3, sdes="vp", modules=OWN)
+    alone = small(samplers=["ddim", "ancestral", "heun"], steps=3, sdes="vp", modules=misbehaving)
     run(alone, out=tmp_path / "alone", workers=0)
     kept, there = cells_of(tmp_path), cells_of(tmp_path / "alone")
     for name, cell in there.items():

@@ -86,7 +86,7 @@ from sdekit.compare import run
 
 if __name__ == "__main__":
     e = small(samplers=[f"misbehaving(how='sleep', name='{k}')" for k in range(40)], steps=20,
-              modules=["compare_tools"], sdes="vp")
+              modules=["misbehaving_sampler"], sdes="vp")
     run(e, out=sys.argv[1], workers=2)
 """
 
