@@ -118,6 +118,16 @@ def test_other_versions_are_not_mixed(tmp_path):
         run(small(steps=3), out=tmp_path, workers=0)
 
 
+@pytest.mark.parametrize("there", [b'{"format":1,', None])
+def test_cells_of_which_nobody_knows_the_versions_are_not_mixed(tmp_path, there):
+    run(small(steps=3), out=tmp_path, workers=0)
+    (tmp_path / "run.json").unlink()
+    if there is not None:
+        (tmp_path / "run.json").write_bytes(there)
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        run(small(steps=3), out=tmp_path, workers=0)
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match=r"thesis\.tex"):
@@ -197,6 +207,20 @@ def test_costs_are_counted(tmp_path):
     # samples, score, noise and one more: each 6000 x 2 float64
     assert 3 < more["memory"] / (6000 * 2 * 8) < 10
     assert all(r["vjps"] == 0 for r in rows)
+
+
+def test_calls_of_samplers_that_choose_their_steps_are_the_mean_over_seeds(tmp_path):
+    values = {"sdes": "vp", "samplers": ["adaptive_sde"], "steps": 3, "metrics": "mode_weights"}
+    e = small(**values, target="tutorial", seeds=3, n=20)
+    (row,) = run(e, out=tmp_path, workers=0)
+    model = ExactScore(make("target", "tutorial"), make("sde", "vp"))
+    own = [
+        sample(model, (20, 2), sampler="adaptive_sde", seed=k, steps=1, dtype=torch.float64)
+        for k in range(3)
+    ]
+    assert len({r.nfe for r in own}) > 1
+    assert row["calls"] == pytest.approx(sum(r.nfe for r in own) / 3, rel=1e-12)
+    assert row["rejected"] == pytest.approx(sum(float(r.rejected) for r in own) / 3, rel=1e-12)
 
 
 def test_seeds_can_be_moved(tmp_path):
