@@ -116,6 +116,9 @@ class Experiment(Checked):
         if bool(self.steps) == bool(self.calls):
             what = "both" if self.steps else "neither"
             raise ConfigError(f"give steps or calls, how long the runs are; got {what}")
+        for name in ("samplers", "grids", "metrics", *(("sdes",) if self.target else ())):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: name at least one, got none")
         for name in ("target", "checkpoints", "sdes", "samplers", "grids", "steps", "calls",
                      "seeds", "metrics"):  # fmt: skip
             _once(name, getattr(self, name))
