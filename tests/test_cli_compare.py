@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from support import REPOSITORY
 
 from sdekit.cli import main
 from sdekit.compare.defaults import default, quick
+from sdekit.compare.embedded import overheads
 from sdekit.compare.experiment import read_file
+from sdekit.compare.store import load
+from sdekit.training.files import locked
 
 __all__ = ["misbehaving"]  # a fixture
 
@@ -125,6 +129,36 @@ def test_overwrite_starts_anew(toml, tmp_path):
     assert compared(toml, "--out", out, "--overwrite") == 0
     assert read_file(out / "experiment.toml").n == 50
     assert len(cells_of(out)) == 8
+
+
+def test_overwrite_removes_nothing_of_somebody_else_s(toml, tmp_path):
+    out = tmp_path / "out"
+    (out / "cells").mkdir(parents=True)
+    (out / "cells" / "mine.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    assert compared(toml, "--out", out, "--overwrite") == 2
+    assert (out / "cells" / "mine.txt").read_text() == "mine"
+
+
+def test_overwrite_takes_no_folder_from_a_live_run(made, toml, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    before = cells_of(out)
+    with locked(out):
+        assert compared(toml, "--out", out, "--overwrite") != 0
+    assert "in use" in said(capsys)
+    assert cells_of(out) == before
+
+
+def test_times_of_a_run_are_on_the_page(made):
+    """Seconds a call, in the network and outside it: of every cell that ran, from a real run."""
+    with (made / "times.csv").open(newline="", encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
+    assert len(runs) == 8 * 2
+    assert {float(run["calls"]) for run in runs} == {3.0, 5.0}
+    assert len(overheads(load(made))) == 8
+    table = (made / "report.md").read_text(encoding="utf-8").split("<!-- varies -->")[1]
+    assert table.count("`ddim`") == 4
 
 
 def test_resume_runs_what_is_missing(made, toml, tmp_path, capsys):

@@ -76,6 +76,7 @@ def test_adding_and_reordering_leave_the_other_cells_alone():
         ({"seeds": []}, "seeds"),
         ({"seeds": [-1]}, "seeds[0]"),
         ({"n": 1}, "n must be"),
+        ({"n": 10**11}, "n must be"),
         ({"prior": "mached"}, "matched"),
         ({"steps": range(1, 60_000)}, "at most"),
     ],
@@ -144,3 +145,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 def test_a_misspelt_field_names_the_nearest():
     with pytest.raises(TypeError, match="samplers"):
         Experiment(**SMALL, sampler="ddim")
+
+
+@pytest.mark.parametrize("name", ["samplers", "grids", "metrics", "sdes"])
+def test_an_empty_list_compares_nothing_and_is_named(name):
+    with pytest.raises(ConfigError, match=name):
+        Experiment(target="tutorial", steps=3, **{name: []})

@@ -24,7 +24,7 @@ def test_rows_are_those_of_sample_and_of_the_metric(tmp_path):
     row = next(r for r in rows if r["sampler"].startswith("ancestral") and r["steps"] == 5
                and r["sde"].startswith("vp") and r["metric"].startswith("sliced"))  # fmt: skip
     law, sde = make("target", "tutorial"), make("sde", "vp")
-    values = []
+    values, floors = [], []
     for seed in (0, 1):
         x = sample(ExactScore(law, sde), (60, 2), sampler="ancestral", steps=5, seed=seed,
                    dtype=torch.float64).x  # fmt: skip
@@ -33,8 +33,10 @@ def test_rows_are_those_of_sample_and_of_the_metric(tmp_path):
         y = law.sample(120, generator=generator("truth", seed), dtype=torch.float64)
         metric = make("metric", row["metric"])
         values.append(float(metric.measure(x, y[:60])))
+        floors.append(float(metric.measure(y[60:], y[:60])))
     assert row["values"] == pytest.approx(values, rel=1e-12)
     assert row["value"] == pytest.approx(sum(values) / 2, rel=1e-12)
+    assert row["floors"] == pytest.approx(floors, rel=1e-12)
     half = abs(values[0] - values[1]) / 2
     assert row["stderr"] == pytest.approx(half, rel=1e-9)
     assert row["high"] == pytest.approx(row["value"] + stats.t.isf(0.025, 1) * half, rel=1e-9)
@@ -208,6 +210,20 @@ def test_costs_are_counted(tmp_path):
     # samples, score, noise and one more: each 6000 x 2 float64
     assert 3 < more["memory"] / (6000 * 2 * 8) < 10
     assert all(r["vjps"] == 0 for r in rows)
+
+
+def test_calls_of_samplers_that_choose_their_steps_are_the_mean_over_seeds(tmp_path):
+    values = {"sdes": "vp", "samplers": ["adaptive_sde"], "steps": 3, "metrics": "mode_weights"}
+    e = small(**values, target="tutorial", seeds=3, n=20)
+    (row,) = run(e, out=tmp_path, workers=0)
+    model = ExactScore(make("target", "tutorial"), make("sde", "vp"))
+    own = [
+        sample(model, (20, 2), sampler="adaptive_sde", seed=k, steps=1, dtype=torch.float64)
+        for k in range(3)
+    ]
+    assert len({r.nfe for r in own}) > 1
+    assert row["calls"] == pytest.approx(sum(r.nfe for r in own) / 3, rel=1e-12)
+    assert row["rejected"] == pytest.approx(sum(float(r.rejected) for r in own) / 3, rel=1e-12)
 
 
 def test_seeds_can_be_moved(tmp_path):

@@ -29,6 +29,7 @@ __all__ = ["Experiment", "read_file"]
 _LONGEST = 100_000  # bytes of a TOML file: a real one has a few hundred
 _DEEPEST = 8  # nested brackets: a real one has two
 _MOST_CELLS = 100_000
+_MOST_SAMPLES = 10_000_000  # of a run: all are held at once
 _KINDS = {
     "target": ("target", ExactTarget), "sdes": ("sde", LinearSDE),
     "samplers": ("sampler", Sampler), "grids": ("grid", Grid), "metrics": ("metric", Metric),
@@ -108,7 +109,7 @@ class Experiment(Checked):
             given = _listed(name, getattr(self, name))
             self._set(**{name: tuple(integer(f"{name}[{i}]", value, ge=1)
                                      for i, value in enumerate(given))})  # fmt: skip
-        self._set(seeds=_seeds(self.seeds), n=integer("n", self.n, ge=2))
+        self._set(seeds=_seeds(self.seeds), n=integer("n", self.n, ge=2, le=_MOST_SAMPLES))
         choice("prior", self.prior, ("standard", "matched"))
         flag("denoise", self.denoise)
         if not self.target and not self.checkpoints:
@@ -116,6 +117,9 @@ class Experiment(Checked):
         if bool(self.steps) == bool(self.calls):
             what = "both" if self.steps else "neither"
             raise ConfigError(f"give steps or calls, how long the runs are; got {what}")
+        for name in ("samplers", "grids", "metrics", *(("sdes",) if self.target else ())):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: name at least one, got none")
         for name in ("target", "checkpoints", "sdes", "samplers", "grids", "steps", "calls",
                      "seeds", "metrics"):  # fmt: skip
             _once(name, getattr(self, name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,6 +138,7 @@ class _Result:
             "steps": cell.steps,
         }  # fmt: skip
         self.cost: dict[str, Any] = {"calls": None, "vjps": None, "rejected": None, "memory": None}
+        self.runs: list[tuple[float, float, float]] = []  # calls, vjps and rejected, by seed
         self.found: dict[str, Estimate | str] = {}
         self.parts: dict[str, list[Estimate]] = {}
         self.floors: dict[str, list[float | None]] = {}
@@ -178,8 +180,11 @@ class _Result:
         result = run.sample(model, self.cell.n, seed)
         self.times["seconds"].append(result.seconds)
         self.times["network"].append(model.seconds)
-        if self.cost["calls"] is None:  # a fixed grid takes the same calls whatever the seed
-            self.cost.update(calls=float(result.nfe), vjps=model.vjps, rejected=result.rejected)
+        # a fixed grid takes the same calls whatever the seed; who chooses its own steps does not
+        self.runs.append((float(result.nfe), float(model.vjps), float(result.rejected)))
+        means = map(statistics.fmean, zip(*self.runs, strict=True))
+        self.cost.update(zip(("calls", "vjps", "rejected"), means, strict=True))
+        self.times["calls"] = self.cost["calls"]
         x: Tensor = result.x.detach().cpu().double()
         return x
 

@@ -102,10 +102,7 @@ class Folder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"out={self.path} is a file, a folder is needed")
-        foreign = [name for name in self.held() if name not in _OWN]
-        if foreign and not (self.path / EXPERIMENT).exists():
-            some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
-            raise ConfigError(f"out={self.path} holds something else ({some}); name a new folder")
+        self._refuse_foreign()
         with locked(self.path):
             self._agree(experiment)
             (self.path / CELLS).mkdir(exist_ok=True)
@@ -153,13 +150,27 @@ class Folder:
         _files.write(self.path / EXPERIMENT, experiment.to_toml().encode())
 
     def clear(self) -> None:
-        """Remove what a comparison has written here, and nothing else."""
-        for name in sorted(_OWN - {".sdekit-lock"}):
-            path = self.path / name
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            elif path.is_dir():
-                shutil.rmtree(path)
+        """Remove what a comparison has written here, and nothing else.
+
+        Raises:
+            RunLockedError: a live process runs here.
+            ConfigError: the folder holds files of something else.
+            CheckpointError: it cannot be written to.
+        """
+        self._refuse_foreign()
+        with locked(self.path):
+            for name in sorted(_OWN - {".sdekit-lock"}):
+                path = self.path / name
+                if path.is_symlink() or path.is_file():
+                    path.unlink()
+                elif path.is_dir():
+                    shutil.rmtree(path)
+
+    def _refuse_foreign(self) -> None:
+        foreign = [name for name in self.held() if name not in _OWN]
+        if foreign and not (self.path / EXPERIMENT).exists():
+            some = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+            raise ConfigError(f"out={self.path} holds something else ({some}); name a new folder")
 
     # cells --------------------------------------------------------------------------------------
 
