@@ -226,6 +226,14 @@ def test_calls_of_samplers_that_choose_their_steps_are_the_mean_over_seeds(tmp_p
     assert row["rejected"] == pytest.approx(sum(float(r.rejected) for r in own) / 3, rel=1e-12)
 
 
+def test_a_solver_that_does_not_tell_its_rejections_is_no_failure(tmp_path):
+    e = small(sdes="vp", samplers="probability_flow(solver='scipy:RK45', rtol=1e-3)")
+    rows = run(e, out=tmp_path, workers=0)
+    assert {r["status"] for r in rows} == {"ok"}
+    assert {r["rejected"] for r in rows} == {None}
+    assert all(r["calls"] > 6 for r in rows)
+
+
 def test_seeds_can_be_moved(tmp_path):
     e = small(steps=3, samplers="ddim", sdes="vp")
     assert e.moved(7).seeds == (7, 8)

@@ -138,7 +138,7 @@ class _Result:
             "steps": cell.steps,
         }  # fmt: skip
         self.cost: dict[str, Any] = {"calls": None, "vjps": None, "rejected": None, "memory": None}
-        self.runs: list[tuple[float, float, float]] = []  # calls, vjps and rejected, by seed
+        self.runs: list[dict[str, Any]] = []  # calls, vjps and rejected, by seed
         self.found: dict[str, Estimate | str] = {}
         self.parts: dict[str, list[Estimate]] = {}
         self.floors: dict[str, list[float | None]] = {}
@@ -180,13 +180,17 @@ class _Result:
         result = run.sample(model, self.cell.n, seed)
         self.times["seconds"].append(result.seconds)
         self.times["network"].append(model.seconds)
-        # a fixed grid takes the same calls whatever the seed; who chooses its own steps does not
-        self.runs.append((float(result.nfe), float(model.vjps), float(result.rejected)))
-        means = map(statistics.fmean, zip(*self.runs, strict=True))
-        self.cost.update(zip(("calls", "vjps", "rejected"), means, strict=True))
-        self.times["calls"] = self.cost["calls"]
+        self.runs.append({"calls": result.nfe, "vjps": model.vjps, "rejected": result.rejected})
         x: Tensor = result.x.detach().cpu().double()
         return x
+
+    def _count(self) -> None:
+        """Costs are means over the seeds, as values are: who chooses its own steps has others."""
+        for name in self.runs[0] if self.runs else ():
+            known = [one[name] for one in self.runs]
+            # a solver that does not tell its rejections tells none of them
+            self.cost[name] = None if None in known else statistics.fmean(map(float, known))
+        self.times["calls"] = self.cost["calls"]
 
     def _valued(
         self, run: _Prepared, metric: Any, x: Tensor, y: Tensor, seed: int
@@ -233,6 +237,7 @@ class _Result:
 
     def content(self) -> dict[str, Any]:
         """The cell's file."""
+        self._count()
         for text, parts in self.parts.items():
             if not isinstance(self.found.get(text), str):
                 self.found[text] = pooled(parts, self.floors[text], make("metric", text).better)
