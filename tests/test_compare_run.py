@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from compare_tools import cells_of, small, without_times
 from scipy import stats
+from support import REPOSITORY
 
 from sdekit import ExactScore, catalogue, make, sample
 from sdekit.compare import Experiment, run
@@ -224,6 +228,29 @@ def test_calls_of_samplers_that_choose_their_steps_are_the_mean_over_seeds(tmp_p
     assert len({r.nfe for r in own}) > 1
     assert row["calls"] == pytest.approx(sum(r.nfe for r in own) / 3, rel=1e-12)
     assert row["rejected"] == pytest.approx(sum(float(r.rejected) for r in own) / 3, rel=1e-12)
+
+
+FIRST = """
+import gc, sys
+from compare_tools import small
+from sdekit.compare.measure import measure
+if sys.argv[1] == "off":
+    gc.disable()
+print([measure(cell)["rows"][0]["memory"] for cell in small().cells[:2]])
+"""
+
+
+@pytest.mark.slow
+def test_bytes_do_not_wait_for_the_garbage_collector():
+    """The first cell of a process, too, is counted alike whenever the collector runs."""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", FIRST, collector], cwd=REPOSITORY / "tests", check=True,
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        ).stdout
+        for collector in ("on", "off")
+    }  # fmt: skip
+    assert len(said) == 1, said
 
 
 def test_a_solver_that_does_not_tell_its_rejections_is_no_failure(tmp_path):

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -290,8 +290,20 @@ def _floor(subject: Subject, metric: Any, n: int, seed: int) -> float | None:
     return None if again is None else float(metric.measure(again, y, target=subject.law, seed=0))
 
 
+@cache
+def _settle() -> None:
+    """Use the counting mode once in a process, on nothing.
+
+    Torch imports what it needs at the first use, and the frames of that wait for the garbage
+    collector with their tensors: the first cell of a process had more bytes, or not, by chance.
+    """
+    with PeakMemory():
+        torch.zeros(1).add(1)
+
+
 def _memory(run: _Prepared) -> int | None:
     """The most bytes that tensors hold during a run."""
+    _settle()
     steps = None if run.steps is None else min(run.steps, _LAPS)
 
     def go() -> None:
