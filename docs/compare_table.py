@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tables import fill, table
 
+from sdekit import make
 from sdekit.compare import winners
 from sdekit.compare.store import load
 
@@ -157,7 +158,7 @@ def fronts(rows: list[dict[str, Any]], path: Path) -> None:
                 x = [r["calls"] for r in line]
                 y = np.array([r["value"] for r in line])
                 low, high = (np.array([r[end] for r in line]) for end in ("low", "high"))
-                noisy = short(name) in NOISY
+                noisy = "noise" in make("sampler", name).needs
                 ax.errorbar(
                     x, y, yerr=np.maximum(np.stack([y - low, high - y]), 0), lw=1.1, ms=3.6,
                     elinewidth=0.6, color=COLOURS[k % 7], marker="osD^vPX<>*hp"[k % 12],
@@ -185,10 +186,6 @@ def fronts(rows: list[dict[str, Any]], path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
-
-
-NOISY = {"euler_maruyama", "ancestral", "exponential_euler", "sde_dpmpp_2m", "er_sde",
-         "predictor_corrector"}  # fmt: skip
 
 
 def main() -> int:

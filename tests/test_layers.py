@@ -28,7 +28,7 @@ LAYERS = {
     "model": 2,
     "sde": 1, "targets": 1,
     "errors": 0, "plots": 0, "catalogue": 0, "_catalogue": 0, "_check": 0, "_times": 0,
-    "_cache": 0, "_files": 0, "_page": 0,
+    "_cache": 0, "_files": 0, "_extras": 0, "_page": 0,
 }  # fmt: skip
 
 # The base classes that an argument may be compared with.

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sdekit.cli.folders import claim_folder
 from sdekit.cli.options import Common, MaybeInt
 from sdekit.cli.terminal import Terminal
 from sdekit.errors import ConfigError
 
 if TYPE_CHECKING:
     from sdekit.compare.experiment import Experiment
+    from sdekit.compare.store import Folder
 
 __all__ = ["OPTIONS", "run"]
 
@@ -66,11 +68,10 @@ def run(options: Compare, terminal: Terminal) -> int:
     _check(options)
     if options.replay is not None:
         return _replay(options, options.replay, terminal)
-    from sdekit.compare import report
     from sdekit.compare import run as run_cells
     from sdekit.compare.drawing import demand
-    from sdekit.compare.findings import count, find
-    from sdekit.compare.naming import shown
+    from sdekit.compare.findings import count
+    from sdekit.compare.reporting import published
     from sdekit.compare.store import Folder, load
     from sdekit.compare.tables import to_text
 
@@ -90,17 +91,14 @@ def run(options: Compare, terminal: Terminal) -> int:
             experiment, out=options.out, executor=executor, workers=options.workers,
             progress=lambda done, total, label: advance(done, label),
         )  # fmt: skip
-    page = report(options.out)
-    stored = load(options.out)
-    failed = [cell for cell in stored.cells if cell["status"] == "FAILED"]
-    found = find(shown(stored))
+    page, found = published(load(options.out), options.out)
     for sentence in (found.summary, *found.wins, *found.failures):
         terminal.wrap(to_text(sentence))
         terminal.say()
     if found.absent:
         terminal.say("some metrics do not apply everywhere: the page says where, and why")
     terminal.say(f"wrote {page}, report.md, rows.csv and rows.jsonl beside it")
-    return 1 if failed else 0
+    return 1 if found.failures else 0
 
 
 def _check(options: Compare) -> None:
@@ -138,24 +136,20 @@ def _asked(options: Compare) -> Experiment:
     return found.moved(options.seed)
 
 
-def _claim(options: Compare, folder: Any) -> None:
+def _claim(options: Compare, folder: Folder) -> None:
     """The folder is new or empty, or the options say what becomes of what it holds."""
-    path = options.out
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"--out {path} is a file, a folder is needed")
-    held = folder.held() if path.is_dir() else []
+    from sdekit.compare.store import BESIDE
+
+    held = claim_folder(
+        options.out, allowed=options.resume or options.overwrite, ignore=BESIDE,
+        how="--resume to go on, --overwrite to start anew",
+    )  # fmt: skip
     if held and options.overwrite:
         folder.clear()
-    elif held and not options.resume:
-        some = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
-        raise ConfigError(
-            f"--out {path} is not empty ({some}); use --resume to go on, --overwrite to start "
-            "anew, or another folder"
-        )
 
 
 @contextlib.contextmanager
-def _executor(options: Compare, folder: Any) -> Iterator[Executor | None]:
+def _executor(options: Compare, folder: Folder) -> Iterator[Executor | None]:
     from sdekit.compare import clusters
 
     if options.dask is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdekit._check import shown
+from sdekit._extras import needed
 from sdekit.errors import ConfigError
 
 __all__ = ["SlurmExecutor", "dask", "settings"]
@@ -31,14 +32,9 @@ def dask(address: str) -> Iterator[Executor]:
         ConfigError: nobody answers there.
         ModuleNotFoundError: dask is missing: pip install 'sdekit[dask]'.
     """
+    distributed = needed("distributed", extra="dask", by="--dask", package="dask")
     try:
-        from distributed import Client
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "--dask needs dask: pip install 'sdekit[dask]'", name="distributed"
-        ) from error
-    try:
-        client = Client(address, timeout=_PATIENCE)
+        client = distributed.Client(address, timeout=_PATIENCE)
     except (OSError, ValueError) as error:  # its TimeoutError is an OSError
         raise ConfigError(f"no Dask scheduler answers at {shown(address)}: {error}") from None
     with client:
@@ -80,14 +76,9 @@ class SlurmExecutor(Executor):
     """
 
     def __init__(self, folder: Path, cluster: str = "slurm", **options: Any) -> None:
+        submitit = needed("submitit", extra="slurm", by="--slurm")
         try:
-            from submitit import AutoExecutor
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                "--slurm needs submitit: pip install 'sdekit[slurm]'", name="submitit"
-            ) from error
-        try:
-            self._jobs = AutoExecutor(folder=folder, cluster=cluster)
+            self._jobs = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._jobs.update_parameters(**options)
         except Exception as error:  # whatever submitit thinks of them
             raise ConfigError(f"--slurm: {error}") from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from sdekit._extras import needed
 
 __all__ = ["altair", "demand", "vl_convert"]
 
@@ -29,11 +30,4 @@ def demand() -> None:
 
 
 def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # something that it needs itself
-            raise
-        raise ModuleNotFoundError(
-            f"the report of a comparison needs {name}: pip install 'sdekit[report]'", name=name
-        ) from None
+    return needed(name, extra="report", by="the report of a comparison")

@@ -186,10 +186,6 @@ class Experiment(Checked):
         """The same experiment with every seed moved on by so many."""
         return replace(self, seeds=tuple(s + seed for s in self.seeds))
 
-    def of(self, model: Source) -> list[Cell]:
-        """The cells of one model."""
-        return [cell for cell in self.cells if cell.source == model]
-
 
 def _listed(name: str, value: Any) -> tuple[Any, ...]:
     """A list, or a single value as a list of one."""

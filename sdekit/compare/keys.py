@@ -8,13 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["digest", "generator", "plain"]
-
-
-def plain(value: Any) -> bytes:
-    """JSON in which equal things have equal bytes."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+__all__ = ["digest", "generator"]
 
 
 def digest(value: Any) -> str:
@@ -24,7 +18,9 @@ def digest(value: Any) -> str:
         >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
         True
     """
-    return hashlib.sha256(plain(value)).hexdigest()[:12]
+    # JSON in which equal things have equal bytes
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def generator(what: str, seed: int) -> torch.Generator:

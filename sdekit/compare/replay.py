@@ -16,7 +16,7 @@ from sdekit._check import nearest
 from sdekit.compare.cell import Cell
 from sdekit.compare.measure import measure
 from sdekit.compare.store import Folder, Stored
-from sdekit.compare.workers import here, on_processes
+from sdekit.compare.workers import spread
 from sdekit.errors import ConfigError
 
 __all__ = ["VERDICTS", "Verdict", "chosen", "replay"]
@@ -75,8 +75,7 @@ def replay(
         progress: called with (cells done, in all, the last one's label).
     """
     folder = Folder(stored.path)
-    runs = here(cells, measure) if workers == 0 else on_processes(cells, measure, workers)
-    for done, (cell, content) in enumerate(runs, 1):
+    for done, (cell, content) in enumerate(spread(cells, measure, workers), 1):
         then = folder.finished(cell)
         assert then is not None  # `chosen` took finished ones
         for old, new in zip(then["rows"], content["rows"], strict=True):

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from sdekit._files import write
 from sdekit.compare.drawing import demand
-from sdekit.compare.findings import find
+from sdekit.compare.findings import Findings, find
 from sdekit.compare.flat import rows_csv, rows_jsonl, times_csv
 from sdekit.compare.naming import shown
 from sdekit.compare.page import page
 from sdekit.compare.store import Stored, load
 from sdekit.compare.text import text
 
-__all__ = ["render", "report"]
+__all__ = ["published", "render", "report"]
 
 
 def render(stored: Stored) -> dict[str, bytes]:
@@ -35,16 +35,29 @@ def render(stored: Stored) -> dict[str, bytes]:
     Raises:
         ModuleNotFoundError: altair or vl-convert is missing, which `sdekit[report]` brings.
     """
+    return _files(stored)[0]
+
+
+def published(stored: Stored, folder: Path) -> tuple[Path, Findings]:
+    """Write the report of what was loaded into a folder; the page, and what it says."""
+    files, found = _files(stored)
+    for name, data in files.items():
+        write(folder / name, data)
+    return folder / "report.html", found
+
+
+def _files(stored: Stored) -> tuple[dict[str, bytes], Findings]:
     demand()
     read = shown(stored)
     found = find(read)
-    return {
+    files = {
         "report.html": page(read, found).encode("utf-8"),
         "report.md": text(read, found).encode("utf-8"),
         "rows.csv": rows_csv(stored.rows),
         "rows.jsonl": rows_jsonl(stored.rows),
         "times.csv": times_csv(stored),
     }
+    return files, found
 
 
 def report(out: str | Path) -> Path:
@@ -63,7 +76,4 @@ def report(out: str | Path) -> Path:
         CheckpointError: the folder cannot be written to.
     """
     demand()
-    folder = Path(out)
-    for name, data in render(load(folder)).items():
-        write(folder / name, data)
-    return folder / "report.html"
+    return published(load(Path(out)), Path(out))[0]

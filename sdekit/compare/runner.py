@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
 from sdekit._check import integer, shown
-from sdekit.compare.cell import Cell
 from sdekit.compare.experiment import Experiment
 from sdekit.compare.measure import measure
 from sdekit.compare.store import Folder, load
-from sdekit.compare.workers import here, on_executor, on_processes
+from sdekit.compare.workers import spread
 from sdekit.errors import DtypeError
 
 __all__ = ["run"]
@@ -70,19 +69,9 @@ def run(
         done, total = len(experiment.cells) - len(todo), len(experiment.cells)
         if progress is not None:
             progress(done, total, "")
-        for cell, content in _work(todo, executor, workers):
+        for cell, content in spread(todo, measure, workers, executor):
             folder.keep(cell, content)
             done += 1
             if progress is not None:
                 progress(done, total, cell.label)
     return load(out).rows
-
-
-def _work(
-    cells: list[Cell], executor: Executor | None, workers: int
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    if executor is not None:
-        return on_executor(cells, measure, executor)
-    if workers == 0 or len(cells) < 2:
-        return here(cells, measure)
-    return on_processes(cells, measure, min(workers, len(cells)))

@@ -44,6 +44,7 @@ EXPERIMENT, RUN, TRUTH, ENVIRONMENT = (
 CELLS = "cells"
 REPORTS = ("report.html", "report.md", "rows.csv", "rows.jsonl", "times.csv")
 _OWN = {EXPERIMENT, RUN, TRUTH, ENVIRONMENT, CELLS, *REPORTS, ".sdekit-lock"}
+BESIDE = (".sdekit-lock", ".submitit")  # what locks and workers leave
 _POINTS = 400  # true samples in pictures
 
 
@@ -88,7 +89,7 @@ class Folder:
         if not self.path.is_dir():
             return []
         names = sorted(p.name for p in self.path.iterdir())
-        return [name for name in names if name not in (".sdekit-lock", ".submitit")]
+        return [name for name in names if name not in BESIDE]
 
     @contextlib.contextmanager
     def opened(self, experiment: Experiment) -> Iterator[None]:
@@ -173,10 +174,6 @@ class Folder:
             raise ConfigError(f"out={self.path} holds something else ({some}); name a new folder")
 
     # cells --------------------------------------------------------------------------------------
-
-    def of(self, cell: Cell) -> Path:
-        """The file of a cell."""
-        return self.path / CELLS / f"{cell.id}.json"
 
     def finished(self, cell: Cell) -> dict[str, Any] | None:
         """The content of a cell's file; None where it is not there, or not the cell's."""

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -26,13 +26,25 @@ from multiprocessing import active_children, get_context
 from typing import Any
 
 from sdekit.compare.cell import Cell
+from sdekit.compare.measure import failed
 
-__all__ = ["here", "on_executor", "on_processes"]
+__all__ = ["spread"]
 
 Done = tuple[Cell, dict[str, Any]]
 Work = Callable[[Cell], dict[str, Any]]
 
 _LOOK = 1.0  # seconds between two looks at whether the parent lives
+
+
+def spread(
+    cells: Sequence[Cell], work: Work, workers: int, executor: Executor | None = None
+) -> Iterator[Done]:
+    """On the executor, where there is one; else in so many processes, or, for 0, in this one."""
+    if executor is not None:
+        return on_executor(cells, work, executor)
+    if workers == 0 or len(cells) < 2:
+        return here(cells, work)
+    return on_processes(cells, work, min(workers, len(cells)))
 
 
 def here(cells: Iterable[Cell], work: Work) -> Iterator[Done]:
@@ -114,7 +126,5 @@ def on_executor(cells: Iterable[Cell], work: Work, executor: Executor) -> Iterat
 
 
 def _died(cell: Cell, how: str = "") -> dict[str, Any]:
-    from sdekit.compare.measure import failed
-
     why = "its worker died twice, the second time with this cell alone"
     return failed(cell, f"its worker was lost twice ({how})" if how else why)

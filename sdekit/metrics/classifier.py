@@ -25,7 +25,7 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import integer
 from sdekit.metrics.base import Estimate, SampleMetric
-from sdekit.metrics.sets import Array, Found, compared, generator, neighbours
+from sdekit.metrics.sets import Array, Found, checked_points, compared, generator, neighbours
 from sdekit.targets import Target
 
 __all__ = ["ClassifierTwoSample", "classifier_two_sample"]
@@ -71,8 +71,7 @@ class ClassifierTwoSample(SampleMetric):
         if self.k is not None:
             k = integer("k", self.k, ge=1)
             self._set(k=integer("k, which must be odd,", k, ge=k + 1 - k % 2))
-        if self.points is not None:
-            self._set(points=integer("points", self.points, ge=4))
+        self._set(points=checked_points(self.points, ge=4))
 
     def measure(
         self,

@@ -45,7 +45,7 @@ from sdekit._catalogue import register
 from sdekit._check import flag, integer, shown
 from sdekit.errors import DataError
 from sdekit.metrics.base import Estimate, SampleMetric
-from sdekit.metrics.sets import Array, Found, compared, generator, neighbours
+from sdekit.metrics.sets import Array, Found, checked_points, compared, generator, neighbours
 from sdekit.targets import ExactTarget, Target
 
 __all__ = ["KL", "kl_divergence"]
@@ -95,8 +95,7 @@ class KL(SampleMetric):
 
     def __post_init__(self) -> None:
         self._set(k=integer("k", self.k, ge=1), density=flag("density", self.density))
-        if self.points is not None:
-            self._set(points=integer("points", self.points, ge=self.k + 2))
+        self._set(points=checked_points(self.points, ge=self.k + 2))
 
     def measure(
         self,

@@ -37,7 +37,7 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import integer, number
 from sdekit.metrics.base import Estimate, SampleMetric
-from sdekit.metrics.sets import Array, Found, compared, generator, partitions
+from sdekit.metrics.sets import Array, Found, checked_points, compared, generator, partitions
 from sdekit.targets import Target
 
 __all__ = ["MMD", "EnergyDistance", "energy_distance", "mmd"]
@@ -82,9 +82,8 @@ def _found(
 
 
 def _check(metric: EnergyDistance | MMD) -> None:
-    points = metric.points
     metric._set(
-        points=points if points is None else integer("points", points, ge=4),
+        points=checked_points(metric.points, ge=4),
         permutations=integer("permutations", metric.permutations, ge=0),
     )
 

@@ -14,8 +14,9 @@ References: Kynkaanniemi et al., arXiv:1904.06991, eqs. 1 to 3; k = 3 in the pap
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from scipy.spatial.distance import cdist
 from torch import Tensor
@@ -23,7 +24,15 @@ from torch import Tensor
 from sdekit._catalogue import register
 from sdekit._check import integer
 from sdekit.metrics.base import Estimate, SampleMetric
-from sdekit.metrics.sets import Array, Found, compared, generator, neighbours, partitions
+from sdekit.metrics.sets import (
+    Array,
+    Found,
+    checked_points,
+    compared,
+    generator,
+    neighbours,
+    partitions,
+)
 from sdekit.targets import Target
 
 __all__ = ["Precision", "Recall", "precision", "recall"]
@@ -40,28 +49,55 @@ def _share_inside(z: Array, of: Array, k: int) -> float:
     return count / len(z)
 
 
-def _measured(
-    x: Tensor, y: Tensor, floor: Tensor | None, k: int, points: int | None, seed: int, of_x: bool
-) -> Estimate:
-    """One of eq. (2), with its error from blocks."""
+@dataclass(frozen=True, kw_only=True)
+class _Share(SampleMetric):
+    """One of eq. (2): a share of `points` of one set within the manifold of the other."""
 
-    def find(a: Array, b: Array, tested: bool) -> Found:
-        def value(mine: Array, its: Array) -> float:
-            return _share_inside(its, mine, k) if of_x else _share_inside(mine, its, k)
+    unit: ClassVar[str] = "probability"
+    better: ClassVar[str] = "larger"
 
-        parts = partitions(len(a), len(b), generator(seed, 1), least=k + 2)
+    k: int = 3
+    points: int | None = 2000
 
-        def stderr() -> float:
-            return parts.stderr([value(a[i], b[j]) for i, j in parts])
+    def __post_init__(self) -> None:
+        self._set(k=integer("k", self.k, ge=1))
+        self._set(points=checked_points(self.points, ge=2 * self.k + 4))
 
-        return Found(value(a, b), stderr, parts.df)
+    @staticmethod
+    @abstractmethod
+    def share(x: Array, y: Array, k: int) -> float:
+        """The share, of two sets [(n, d)]."""
 
-    return compared(find, x, y, floor, points=points, least=2 * (k + 2), hi=1.0)
+    def measure(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        floor: Tensor | None = None,
+        target: Target | None = None,
+        seed: int = 0,
+    ) -> Estimate:
+        """Its part of eq. (2), with an error from blocks; see `SampleMetric.measure`."""
+
+        def find(a: Array, b: Array, tested: bool) -> Found:
+            parts = partitions(len(a), len(b), generator(seed, 1), least=self.k + 2)
+
+            def stderr() -> float:
+                return parts.stderr([self.share(a[i], b[j], self.k) for i, j in parts])
+
+            return Found(self.share(a, b, self.k), stderr, parts.df)
+
+        return compared(find, x, y, floor, points=self.points, least=2 * (self.k + 2), hi=1.0)
+
+    @classmethod
+    def examples(cls) -> list[Any]:
+        """With the paper's k and another."""
+        return [cls(), cls(k=5, points=500)]
 
 
 @register("metric", "precision", paper="arXiv:1904.06991, eq. 2")
 @dataclass(frozen=True, kw_only=True)
-class Precision(SampleMetric):
+class Precision(_Share):
     """The share of samples that lie within the manifold of the data, eq. (2).
 
     Args:
@@ -82,38 +118,16 @@ class Precision(SampleMetric):
     """
 
     title: ClassVar[str] = "precision"
-    unit: ClassVar[str] = "probability"
-    better: ClassVar[str] = "larger"
 
-    k: int = 3
-    points: int | None = 2000
-
-    def __post_init__(self) -> None:
-        self._set(k=integer("k", self.k, ge=1))
-        if self.points is not None:
-            self._set(points=integer("points", self.points, ge=2 * self.k + 4))
-
-    def measure(
-        self,
-        x: Tensor,
-        y: Tensor,
-        *,
-        floor: Tensor | None = None,
-        target: Target | None = None,
-        seed: int = 0,
-    ) -> Estimate:
-        """The precision of eq. (2); see `SampleMetric.measure`."""
-        return _measured(x, y, floor, self.k, self.points, seed, of_x=False)
-
-    @classmethod
-    def examples(cls) -> list[Precision]:
-        """With the paper's k and another."""
-        return [cls(), cls(k=5, points=500)]
+    @staticmethod
+    def share(x: Array, y: Array, k: int) -> float:
+        """Of the samples, those near the data."""
+        return _share_inside(x, y, k)
 
 
 @register("metric", "recall", paper="arXiv:1904.06991, eq. 3")
 @dataclass(frozen=True, kw_only=True)
-class Recall(SampleMetric):
+class Recall(_Share):
     """The share of the data that lies within the manifold of the samples, eq. (2).
 
     Args:
@@ -134,33 +148,11 @@ class Recall(SampleMetric):
     """
 
     title: ClassVar[str] = "recall"
-    unit: ClassVar[str] = "probability"
-    better: ClassVar[str] = "larger"
 
-    k: int = 3
-    points: int | None = 2000
-
-    def __post_init__(self) -> None:
-        self._set(k=integer("k", self.k, ge=1))
-        if self.points is not None:
-            self._set(points=integer("points", self.points, ge=2 * self.k + 4))
-
-    def measure(
-        self,
-        x: Tensor,
-        y: Tensor,
-        *,
-        floor: Tensor | None = None,
-        target: Target | None = None,
-        seed: int = 0,
-    ) -> Estimate:
-        """The recall of eq. (2); see `SampleMetric.measure`."""
-        return _measured(x, y, floor, self.k, self.points, seed, of_x=True)
-
-    @classmethod
-    def examples(cls) -> list[Recall]:
-        """With the paper's k and another."""
-        return [cls(), cls(k=5, points=500)]
+    @staticmethod
+    def share(x: Array, y: Array, k: int) -> float:
+        """Of the data, those near samples."""
+        return _share_inside(y, x, k)
 
 
 def precision(

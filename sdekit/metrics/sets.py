@@ -23,8 +23,8 @@ from sdekit.errors import DataError, DeviceError, NonFiniteError, ShapeError
 from sdekit.metrics.base import Error, Estimate
 
 __all__ = [
-    "Array", "Found", "Partitions", "Rows", "compared", "flat", "generator", "neighbours",
-    "partitions",
+    "Array", "Found", "Partitions", "Rows", "checked_points", "compared", "flat", "generator",
+    "neighbours", "partitions",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -62,6 +62,11 @@ def flat(name: str, x: object, least: int = 1) -> Array:
         raise ShapeError(f"{name} must have at least one coordinate, got {tuple(tensor.shape)}")
     # a copy: a standard error that is asked for later must see what the value saw
     return wide.reshape(len(tensor), width).numpy().copy()
+
+
+def checked_points(points: object, *, ge: int) -> int | None:
+    """The field `points` of a metric: how many samples of each set are used, None for all."""
+    return None if points is None else integer("points", points, ge=ge)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from sdekit._catalogue import register
 from sdekit._check import integer
 from sdekit.errors import DataError
 from sdekit.metrics.base import Estimate, SampleMetric
-from sdekit.metrics.sets import Array, Found, compared, generator, partitions
+from sdekit.metrics.sets import Array, Found, checked_points, compared, generator, partitions
 from sdekit.targets import Target
 
 __all__ = ["SlicedWasserstein", "Wasserstein", "sliced_wasserstein", "wasserstein"]
@@ -176,8 +176,7 @@ class Wasserstein(SampleMetric):
     points: int | None = 1000
 
     def __post_init__(self) -> None:
-        if self.points is not None:
-            self._set(points=integer("points", self.points, ge=4))
+        self._set(points=checked_points(self.points, ge=4))
 
     def measure(
         self,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sdekit._check import shown
+from sdekit._extras import needed
 from sdekit.errors import CheckpointError
 from sdekit.model.score_model import ScoreModel
 from sdekit.sde import DDPM
@@ -57,12 +58,7 @@ def from_pipeline(folder: Path) -> tuple[ScoreModel, tuple[int, ...]]:
             "corrupt": a file of it cannot be read.
         ModuleNotFoundError: diffusers is missing: pip install 'sdekit[interop]'.
     """
-    try:
-        from diffusers import UNet2DModel
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "a pipeline needs diffusers: pip install 'sdekit[interop]'", name="diffusers"
-        ) from error
+    unets = needed("diffusers", extra="interop", by="a pipeline").UNet2DModel
     index = _json(folder / _INDEX)
     kind = (index.get("unet") or [None, None])[-1]
     if kind != "UNet2DModel":
@@ -78,9 +74,7 @@ def from_pipeline(folder: Path) -> tuple[ScoreModel, tuple[int, ...]]:
             kind="incompatible",
         )
     try:
-        unet = UNet2DModel.from_pretrained(
-            folder / "unet", local_files_only=True, use_safetensors=True
-        )
+        unet = unets.from_pretrained(folder / "unet", local_files_only=True, use_safetensors=True)
     except Exception as error:  # whatever a damaged file makes diffusers raise
         text = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder}: its U-Net cannot be read: {text}") from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sdekit import _files
 from sdekit._check import integer, number, shown
+from sdekit._extras import needed
 from sdekit.errors import ConfigError, DtypeError
 
 if TYPE_CHECKING:
@@ -87,12 +88,7 @@ class SampleResult:
             ConfigError: trajectory=True for a run that kept no states.
             ModuleNotFoundError: pandas is missing: pip install 'sdekit[report]'.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                "to_dataframe needs pandas: pip install 'sdekit[report]'", name="pandas"
-            ) from error
+        pandas = needed("pandas", extra="report", by="to_dataframe")
         size = math.prod(self.x.shape[1:])
         names = [f"x{i}" for i in range(size)]
         if not trajectory:

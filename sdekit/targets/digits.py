@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sdekit._catalogue import register
 from sdekit._check import choice, integer, number
+from sdekit._extras import needed
 from sdekit.errors import ConfigError
 from sdekit.targets._split import split_rows
 from sdekit.targets.base import Draws, Target
@@ -33,13 +34,10 @@ SPLITS = ("train", "test", "all")
 @cache
 def _images() -> Tensor:
     """All images [(1797, 64)], eq. (1), float64."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "the target digits needs scikit-learn: pip install 'sdekit[images]'", name="sklearn"
-        ) from error
-    return torch.from_numpy(load_digits().data) / 8 - 1
+    datasets = needed(
+        "sklearn.datasets", extra="images", by="the target digits", package="scikit-learn"
+    )
+    return torch.from_numpy(datasets.load_digits().data) / 8 - 1
 
 
 @register("target", "digits", paper="UCI Optical Recognition of Handwritten Digits")
