@@ -5,7 +5,9 @@ floors F_s of the same true samples,
 
     value = mean T_s,    stderr = sd(T_s) / sqrt(S),    S - 1 degrees of freedom,               (1)
 
-which holds whatever the metric. With one seed the metric's own standard error is taken. The
+which holds whatever the metric. The interval is that of a gamma mean of the distances of T_s from
+the metric's best value (`sdekit.metrics.intervals`): of distances from 0, of shares from 1; where
+there is no best value it is Student's. With one seed the metric's own standard error is taken. The
 p-value is that of the hypothesis that the samples are true: where the metric has a test, Fisher's
 combination of the seeds' p-values,
 
@@ -43,6 +45,8 @@ def pooled(parts: Sequence[Estimate], floors: Sequence[float | None], better: st
         >>> found = pooled(parts, [0.9, 1.1, 1.0], "smaller")
         >>> float(found), round(found.stderr, 4), found.df, found.floor
         (2.0, 0.5774, 2.0, 1.0)
+        >>> [round(end, 2) for end in found.interval()]
+        [0.74, 8.8]
     """
     first, s = parts[0], len(parts)
     values = np.array([float(part) for part in parts])
@@ -50,16 +54,18 @@ def pooled(parts: Sequence[Estimate], floors: Sequence[float | None], better: st
     whole = len(known) == s
     floor = float(np.mean(known)) if whole else None
     floor_stderr = float(np.std(known, ddof=1)) / math.sqrt(s) if whole and s > 1 else None
-    if first.exact or s == 1:
-        stderr, df = first.stderr, first.df
-    else:
+    several = s > 1 and not first.exact
+    stderr, df = first.stderr, first.df
+    if several:
         stderr, df = float(np.std(values, ddof=1)) / math.sqrt(s), float(s - 1)
+    best = first.lo if better == "smaller" else first.hi
     return Estimate(
         float(values.mean()), stderr=stderr, df=df, floor=floor,
         floor_stderr=0.0 if first.exact else floor_stderr,
         p_value=_p_value(parts, values - np.array(known) if whole else None, better),
         n=first.n, exact=first.exact, detail=_detail([part.detail for part in parts]),
-        lo=first.lo, hi=first.hi,
+        lo=first.lo, hi=first.hi, draws=values.tolist() if several else (),
+        best=best if math.isfinite(best) else None,
     )  # fmt: skip
 
 

@@ -40,13 +40,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from scipy import stats
 from torch import Tensor
 
 from sdekit._check import Checked, number
+from sdekit.metrics.intervals import gamma_mean, student
 from sdekit.targets import Target
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class Estimate(float):
         detail: more about it, in plain Python.
         lo: the least value that the metric can have.
         hi: the largest.
+        draws: independent values whose mean this is; the interval is then that of their distances
+            to `best`, which are positive and skew (`sdekit.metrics.intervals`, eq. 3).
+        best: the value of what is perfect, which no draw is beyond; None where there is none.
 
     Example:
         >>> found = Estimate(0.31, stderr=0.02, floor=0.05, lo=0.0)
@@ -97,6 +100,8 @@ class Estimate(float):
     detail: dict[str, Any]
     lo: float
     hi: float
+    draws: tuple[float, ...]
+    best: float | None
     _errors: dict[str, Error]
 
     def __new__(
@@ -113,12 +118,15 @@ class Estimate(float):
         detail: Mapping[str, Any] | None = None,
         lo: float = -math.inf,
         hi: float = math.inf,
+        draws: Iterable[float] = (),
+        best: float | None = None,
     ) -> Estimate:
         """The float, with its attributes."""
         made = super().__new__(cls, value)
         made._errors = {"stderr": stderr, "floor_stderr": floor_stderr}
         made.df, made.n, made.exact, made.floor, made.p_value = df, n, exact, floor, p_value
         made.detail, made.lo, made.hi = dict(detail or {}), lo, hi
+        made.draws, made.best = tuple(draws), best
         return made
 
     def __getnewargs_ex__(self) -> tuple[tuple[float], dict[str, Any]]:
@@ -144,7 +152,9 @@ class Estimate(float):
         return found
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The ends of the confidence interval, by Student's t, within the metric's range.
+        """The ends of the confidence interval, within the metric's range.
+
+        By Student's t, or, of draws that approach a best value, by a gamma law of their distances.
 
         Args:
             level: the probability that it covers the mean, in (0, 1).
@@ -160,8 +170,13 @@ class Estimate(float):
             return math.nan, math.nan
         if self.stderr == 0:
             return float(self), float(self)
-        half = float(stats.t.isf((1 - level) / 2, self.df)) * self.stderr
-        return max(self - half, self.lo), min(self + half, self.hi)
+        if self.draws and self.best is not None:
+            near, far = gamma_mean([abs(draw - self.best) for draw in self.draws], level)
+            side = 1 if self >= self.best else -1
+            low, high = sorted((self.best + side * near, self.best + side * far))
+        else:
+            low, high = student(float(self), self.stderr, self.df, level)
+        return max(low, self.lo), min(high, self.hi)
 
     def to_json(self) -> dict[str, Any]:
         """Every number in plain Python, None for what is not known or not finite."""

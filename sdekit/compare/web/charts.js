@@ -97,13 +97,18 @@ function about(k) {
   return [...lines, `cell ${T(R.cell[k])}`];
 }
 
+const REACH = 3; // times the largest value is what a bar can widen the picture to
+
 async function drawFront() {
   const { metric, found, absent } = frontRows();
   const shown = found.filter((k) => !choice.hidden.has(seriesOf(R.sampler[k], R.grid[k])));
   const log = metric && !metric.larger && found.some((k) => R.value[k] > 0);
   const low = (k) => (R.low[k] === null ? R.value[k] : R.low[k]);
   const high = (k) => (R.high[k] === null ? R.value[k] : R.high[k]);
-  let values = found.flatMap((k) => [R.value[k], high(k), R.floor[k]]).filter((v) => v !== null);
+  const top = Math.max(...found.flatMap((k) => [R.value[k], R.floor[k] ?? R.value[k]]));
+  // two or three seeds bound a skew value hardly from above: such bars leave the picture
+  const reach = (k) => (log ? Math.min(high(k), REACH * top) : high(k));
+  let values = found.flatMap((k) => [R.value[k], reach(k), R.floor[k]]).filter((v) => v !== null);
   let y = [0, 1], x = [1, 10];
   if (found.length) {
     if (log) {
