@@ -6,8 +6,8 @@ other data and another fraction are refused. Digits are a target with such a spl
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -242,14 +242,8 @@ def test_a_run_on_digits_has_their_test_split(tmp_path, capsys):
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     """The law can be made and spelled; its images cannot be read."""
-    real = builtins.__import__
-
-    def missing(name, *rest):
-        if name.partition(".")[0] == "sklearn":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "sklearn"] + ["sklearn"]:
+        monkeypatch.setitem(sys.modules, name, None)
     law = Digits()
     digits._images.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sdekit\[images\]'"):

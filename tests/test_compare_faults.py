@@ -80,7 +80,7 @@ def test_modules_that_are_none_are_refused(name):
         small(modules=[name])
 
 
-def test_a_checkpoint_that_is_not_there_fails_in_its_cells(tmp_path):
+def test_a_checkpoint_that_is_not_there_is_refused_by_name(tmp_path):
     e = small(checkpoints=[str(tmp_path / "nothing")], samplers="ddim", steps=3, sdes="vp")
     with pytest.raises(ConfigError, match="nothing"):
         run(e, out=tmp_path / "out", workers=0)

@@ -6,6 +6,7 @@ the run is alive. A reader that goes away (`| head`) silences the output and doe
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import sys
 import textwrap
@@ -106,14 +107,29 @@ class _Lines:
     def __init__(self, console: Console, label: str, total: int | None) -> None:
         self.console, self.label = console, one_line(label)
         self.of = f" of {total}" if total is not None else ""
+        self.total = total
         self.last = time.monotonic()
+        self.first: tuple[int, float] | None = None  # what was done before: a resumed run's start
 
     def advance(self, done: int, note: str = "") -> None:
         """Write a line if one is due."""
-        if time.monotonic() - self.last >= _EVERY:
-            self.last = time.monotonic()
+        now = time.monotonic()
+        if self.first is None:
+            self.first = done, now
+        if now - self.last >= _EVERY:
+            self.last = now
             tail = f", {note}" if note else ""
-            self.console.print(Text(f"{self.label}: {done}{self.of}{tail}"), soft_wrap=True)
+            line = f"{self.label}: {done}{self.of}{self._left(done, now)}{tail}"
+            self.console.print(Text(line), soft_wrap=True)
+
+    def _left(self, done: int, now: float) -> str:
+        """The time that the rest takes at the pace so far."""
+        assert self.first is not None
+        before, began = self.first
+        if self.total is None or not before < done < self.total:
+            return ""
+        seconds = (now - began) * (self.total - done) / (done - before)
+        return f", about {datetime.timedelta(seconds=round(seconds))} left"
 
 
 def _console(stream: TextIO) -> Console:

@@ -165,14 +165,11 @@ def sure(won: Winner, *, grid: bool = True, most: int = 4) -> Sentence:
     rivals, equals = won.rivals, won.equals
     if not rivals:
         return ["no rival within the budget"]
-    if won.row["exact"] and equals:
-        return ["exact, and the same value as ", *listed(equals, most, grid=grid)]
+    if won.row["exact"] and equals:  # the value says that it is exact
+        return ["the same value as ", *listed(equals, most, grid=grid)]
     if won.row["exact"]:
-        return [
-            "exact; next is ",
-            *who(rivals[0].row, grid=grid),
-            f", {figures(rivals[0].row['value'])}",
-        ]
+        next_best = rivals[0].row
+        return ["next is ", *who(next_best, grid=grid), f", {figures(next_best['value'])}"]
     if not equals:
         return [f"better than every rival ({bound(won.p)})"]
     if all(rival.p is None for rival in equals):
