@@ -278,6 +278,8 @@ def _run(words, cwd):
         [sys.executable, "-m", "sdekit", "compare", *map(str, words)], cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell that started these tests in the background had SIGINT ignored, for good
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
