@@ -98,7 +98,7 @@ def stored(
     for data in datas:
         side = rng.random((300, 1)) < 0.8
         truth = np.where(side, -3.0, 3.0) + rng.normal(size=(300, 2))
-        out.truth[data] = {"points": np.round(truth, 3).tolist()}
+        out.truth[data] = {"x": [np.round(truth, 3).tolist()]}
         for sde in sdes:
             for k, (sampler, order) in enumerate(samplers.items()):
                 for grid in grids:

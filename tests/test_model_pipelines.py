@@ -16,6 +16,7 @@ from compare_tools import small
 
 from sdekit import sample
 from sdekit.compare import run
+from sdekit.compare.store import load
 from sdekit.errors import CheckpointError
 from sdekit.model.pipelines import from_pipeline, is_pipeline
 
@@ -90,6 +91,10 @@ def test_a_pipeline_is_compared_with_images_of_a_file(tmp_path):
     assert (row["status"], row["score"]) == ("ok", "network")
     assert row["floor"] < row["value"]
     assert row["data"].endswith("images.npy")
+    (stored,) = load(tmp_path / "out").cells
+    (truth,) = load(tmp_path / "out").truth.values()
+    assert stored["picture"]["image"] == truth["image"] == [8, 8, 1]
+    assert (stored["picture"]["count"], truth["count"]) == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def numbers(stored: Shown, fronts: Iterable[Front]) -> dict[str, Any]:
         "weights": _weights(rows),
         "pictures": _pictures(stored.cells, texts),
         "pictured_of": sum(cell.get("picture") is not None for cell in stored.cells),
-        "truth": {texts(label): _packed([t["points"]]) for label, t in stored.truth.items()},
+        "truth": {texts(label): _packed(known) for label, known in stored.truth.items()},
     }
     return {**found, "texts": list(texts.index)}
 
@@ -153,7 +153,7 @@ def _pictures(cells: Iterable[Mapping[str, Any]], texts: _Texts) -> list[dict[st
     found, size = [], 0
     for cell in (cell for turn in turns for cell in turn):
         picture = cell["picture"]
-        packed = _packed(picture["x"])
+        packed = _packed(picture)
         size += len(packed["bytes"])
         if size > MOST_PICTURES:
             break
@@ -161,8 +161,14 @@ def _pictures(cells: Iterable[Mapping[str, Any]], texts: _Texts) -> list[dict[st
     return found
 
 
-def _packed(frames: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
-    """Points [T][P][2] as bytes between the ends of a box [T][x0, y0, x1, y1]; 255: none there."""
+def _packed(picture: Mapping[str, Any]) -> dict[str, Any]:
+    """Images as they are, which are bytes; points [T][P][2] as bytes.
+
+    Points lie between the ends of a box [T][x0, y0, x1, y1]; 255: none there.
+    """
+    if "image" in picture:
+        return {key: picture[key] for key in ("image", "count", "range", "bytes")}
+    frames: Sequence[Sequence[Sequence[float]]] = picture["x"]
     boxes, data = [], bytearray()
     count = min(MOST_POINTS, min((len(frame) for frame in frames), default=0))
     for frame in frames:

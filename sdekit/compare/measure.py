@@ -13,13 +13,14 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sdekit._catalogue import make
+from sdekit.compare import pictures
 from sdekit.compare.cell import Cell, imported, steps_within
 from sdekit.compare.meter import PeakMemory, metered
 from sdekit.compare.pool import pooled
@@ -30,14 +31,12 @@ from sdekit.metrics import Estimate, Metric
 from sdekit.sampling import Sampler, sample
 from sdekit.sampling.setup import serves
 
-__all__ = ["FORMAT", "failed", "measure", "rounded"]
+__all__ = ["FORMAT", "failed", "measure"]
 
 FORMAT = 1
 _AT_ONCE = 2**24  # numbers of a batch
-_PICTURE = 150  # samples of a picture
-_TIMES = 9  # its states
-_PLACES = 4  # significant digits of a coordinate
 _LAPS = 8  # steps after which memory does not change any more
+_SMALL = 2  # samples
 _LONGEST = 500  # characters of a reason
 
 
@@ -290,53 +289,28 @@ def _floor(subject: Subject, metric: Any, n: int, seed: int) -> float | None:
     return None if again is None else float(metric.measure(again, y, target=subject.law, seed=0))
 
 
-@cache
-def _settle() -> None:
-    """Use the counting mode once in a process, on nothing.
+def _memory(run: _Prepared) -> int:
+    """The most bytes that tensors hold during a run.
 
-    Torch imports what it needs at the first use, and the frames of that wait for the garbage
-    collector with their tensors: the first cell of a process had more bytes, or not, by chance.
+    A small run is counted before, and forgotten: torch imports what an operator needs at its first
+    use, and the frames of that wait for the garbage collector with their tensors; plans are made
+    and kept. Bytes would depend on what ran before, and on when the collector runs.
     """
-    with PeakMemory():
-        torch.zeros(1).add(1)
-
-
-def _memory(run: _Prepared) -> int | None:
-    """The most bytes that tensors hold during a run."""
-    _settle()
     steps = None if run.steps is None else min(run.steps, _LAPS)
-
-    def go() -> None:
-        run.sample(run.subject.model, run.cell.n, run.cell.seeds[0], steps=steps)
-
-    if steps != run.steps:
-        go()  # its plan is made and kept: otherwise the bytes would depend on what ran before
-    with PeakMemory() as seen:
-        go()
+    for n in (min(_SMALL, run.cell.n), run.cell.n):
+        with PeakMemory() as seen:
+            run.sample(run.subject.model, n, run.cell.seeds[0], steps=steps)
     return seen.peak
 
 
 def _picture(run: _Prepared) -> dict[str, Any] | None:
-    """The first samples of the first seed on their way, in their first two coordinates."""
-    if len(run.subject.shape) != 1:
+    """The first samples of the first seed on their way."""
+    shape = run.subject.shape
+    if not pictures.pictured(shape):
         return None
-    n = min(_PICTURE, run.cell.n)
-    result = run.sample(run.subject.model, n, run.cell.seeds[0], keep=_TIMES)
-    states = result.trajectory.double().cpu()[..., :2]
-    if states.shape[-1] == 1:
-        states = torch.cat([states, torch.zeros_like(states)], dim=-1)
-    return {"t": result.trajectory_t.tolist(), "x": rounded(states)}
-
-
-def rounded(x: Tensor) -> Any:
-    """Coordinates to a few significant digits, as lists."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, list):
-            return [cut(v) for v in value]
-        return float(f"{value:.{_PLACES}g}")
-
-    return cut(x.tolist())
+    n, times = pictures.wanted(shape)
+    result = run.sample(run.subject.model, min(n, run.cell.n), run.cell.seeds[0], keep=times)
+    return pictures.frames(result.trajectory, result.trajectory_t.tolist())
 
 
 def _cut(text: str) -> str:

@@ -29,9 +29,10 @@ import numpy
 import torch
 
 from sdekit import __version__, _files
+from sdekit.compare import pictures
 from sdekit.compare.cell import Cell
 from sdekit.compare.experiment import Experiment, read_file
-from sdekit.compare.measure import FORMAT, rounded
+from sdekit.compare.measure import FORMAT
 from sdekit.compare.subjects import subject_of
 from sdekit.errors import ConfigError, DataError, SdekitError
 from sdekit.training.files import locked
@@ -57,7 +58,7 @@ class Stored:
         experiment: what was asked.
         cells: the finished cells, in the experiment's order.
         missing: how many are not there.
-        truth: by the data's name, some true samples: {"points": [[x, y], ...]}.
+        truth: by the data's name, some true samples, as `pictures.still` has them.
         environment: the machine, and when.
     """
 
@@ -186,17 +187,16 @@ class Folder:
         self.write(f"{CELLS}/{cell.id}.json", content)
 
     def write_truth(self, experiment: Experiment) -> None:
-        """Some true samples of each data set, in their first two coordinates."""
+        """Some true samples of each data set, for its pictures."""
         found: dict[str, Any] = {}
         for source in dict.fromkeys(cell.source for cell in experiment.cells):
             try:
                 subject = subject_of(source, "cpu")
-                points, _ = subject.truth(_POINTS, 0)
+                points, _ = subject.truth(min(_POINTS, experiment.n), 0)
             except (SdekitError, OSError, ImportError):
                 continue  # its cells will say why
-            if subject.data not in found and points.ndim == 2:
-                flat = points[:, :2] if points.shape[1] > 1 else torch.cat([points, 0 * points], 1)
-                found[subject.data] = {"points": rounded(flat)}
+            if subject.data not in found and pictures.pictured(subject.shape):
+                found[subject.data] = pictures.still(points)
         self.write(TRUTH, found)
 
     # files --------------------------------------------------------------------------------------

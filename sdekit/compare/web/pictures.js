@@ -1,10 +1,13 @@
-// Samples over true points: one canvas an entrant, one slider for all of them.
-const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+// Samples over true points, or images: one canvas an entrant, one slider for all of them.
 const unpacked = new Map();
 
+function bytes(packed) {
+  if (!unpacked.has(packed)) unpacked.set(packed, Uint8Array.from(atob(packed.bytes), (c) => c.charCodeAt(0)));
+  return unpacked.get(packed);
+}
+
 function frame(packed, index) {
-  if (!unpacked.has(packed)) unpacked.set(packed, bytes(packed.bytes));
-  const data = unpacked.get(packed), [x0, y0, x1, y1] = packed.box[index];
+  const data = bytes(packed), [x0, y0, x1, y1] = packed.box[index];
   const found = [], start = 2 * packed.count * index;
   for (let p = start; p < start + 2 * packed.count; p += 2) {
     if (data[p] === 255 || data[p + 1] === 255) continue; // was not finite
@@ -13,29 +16,58 @@ function frame(packed, index) {
   return found;
 }
 
-// where t lies between two frames: points move straight from one to the other
-function state(packed, t) {
-  const times = packed.t;
+// between which two frames t lies, and how far
+function place(times, t) {
   let k = 0;
   while (k < times.length - 2 && times[k + 1] > t) k++;
-  if (times.length < 2) return frame(packed, 0);
-  const part = Math.min(1, Math.max(0, (times[k] - t) / (times[k] - times[k + 1] || 1)));
+  if (times.length < 2) return [0, 0];
+  return [k, Math.min(1, Math.max(0, (times[k] - t) / (times[k] - times[k + 1] || 1)))];
+}
+
+// points move straight from one frame to the other
+function state(packed, t) {
+  const [k, part] = place(packed.t, t);
   if (part <= 0) return frame(packed, k);
   if (part >= 1) return frame(packed, k + 1);
   const from = frame(packed, k), to = frame(packed, k + 1);
   return from.slice(0, to.length).map(([x, y], i) => [x + part * (to[i][0] - x), y + part * (to[i][1] - y)]);
 }
 
+// images stay until the next is nearer; rows and columns of them, a pixel apart
+function tiles(pen, side, packed, t) {
+  const [k, part] = place(packed.t, t), [h, w, c] = packed.image, data = bytes(packed);
+  const across = Math.ceil(Math.sqrt(packed.count)), down = Math.ceil(packed.count / across);
+  const sheet = el("canvas", { width: across * (w + 1) - 1, height: down * (h + 1) - 1 }), ink = sheet.getContext("2d");
+  let from = (part > 0.5 ? k + 1 : k) * packed.count * h * w * c;
+  for (let i = 0; i < packed.count; i++) {
+    const tile = ink.createImageData(w, h);
+    for (let p = 0; p < h * w; p++, from += c) {
+      for (let channel = 0; channel < 3; channel++) tile.data[4 * p + channel] = data[from + (c === 3 ? channel : 0)];
+      tile.data[4 * p + 3] = 255;
+    }
+    ink.putImageData(tile, (i % across) * (w + 1), Math.floor(i / across) * (h + 1));
+  }
+  const scale = side / Math.max(sheet.width, sheet.height);
+  pen.imageSmoothingEnabled = false;
+  pen.drawImage(sheet, 0, 0, scale * sheet.width, scale * sheet.height);
+}
+
 let shownPictures = [];
 
 function drawPictures() {
-  const sde = D.sdes[choice.sde], box = $("pictures");
+  const sde = D.sdes[choice.sde], box = $("pictures"), truth = D.truth[D.cases[choice.case]?.[0]];
   shownPictures = within(D.pictures, sde).map(([s, packed]) => {
-    const canvas = el("canvas", { role: "img", "aria-label": `samples of ${label(s)} over true points` });
+    const canvas = el("canvas", { role: "img", "aria-label": `samples of ${label(s)}${packed.image ? "" : " over true points"}` });
     const panel = el("div", { class: "picture" }, el("h3", {}, glyph(shape(s), colour(s), colour(s), 10), " ", el("code", {}, label(s))), canvas,
       el("p", {}, `${fmt(packed.calls)} calls, ${packed.count} samples, cell ${T(packed.cell)}`));
     return { s, packed, canvas, panel };
   });
+  const images = shownPictures.some(({ packed }) => packed.image);
+  if (images && truth?.image) {
+    const canvas = el("canvas", { role: "img", "aria-label": "true samples" });
+    const panel = el("div", { class: "picture" }, el("h3", {}, "true samples"), canvas, el("p", {}, plural(truth.count, "sample")));
+    shownPictures.unshift({ packed: { t: [0], ...truth }, canvas, panel });
+  }
   box.replaceChildren(...shownPictures.map(({ panel }) => panel));
   if (!shownPictures.length) box.append(el("p", { class: "quiet" }, "No picture for this choice."));
   const longest = shownPictures.reduce((a, b) => (b.packed.t.length > (a?.length ?? 0) ? b.packed.t : a), null);
@@ -47,8 +79,11 @@ function drawPictures() {
   paint();
   const model = D.cases[choice.case];
   $("pictures-caption").textContent = !shownPictures.length ? "" :
-    `Coloured: the states of one seed's samples (first two coordinates) at time t, each entrant within ${budget()} calls; grey: true points of ${model ? T(model[0]) : "the data"}. ` +
-    `All panels share the window, which follows the samples; units of the data. No intervals: a picture, not a measurement. ` +
+    (images
+      ? `One seed's samples at time t, each entrant within ${budget()} calls, the same noise in the same place; grey levels and colours from the 1st to the 99th percentile of each panel's moment. `
+      : `Coloured: the states of one seed's samples (first two coordinates) at time t, each entrant within ${budget()} calls; grey: true points of ${model ? T(model[0]) : "the data"}. ` +
+        "All panels share the window, which follows the samples; units of the data. ") +
+    "No intervals: a picture, not a measurement. " +
     (D.pictures.length < D.pictured_of
       ? `${D.pictures.length} of ${plural(D.pictured_of, "picture")} are in this page; where that of an entrant's cell is not, one of fewer calls stands for it.`
       : "");
@@ -63,11 +98,12 @@ function moment() {
 
 function paint() {
   const t = moment();
-  const states = shownPictures.map(({ packed }) => state(packed, t));
-  const packedTruth = D.truth[D.cases[choice.case]?.[0]];
-  const truth = packedTruth ? frame(packedTruth, 0) : [];
+  const states = shownPictures.map(({ packed }) => (packed.image ? [] : state(packed, t)));
+  const known = D.truth[D.cases[choice.case]?.[0]];
+  const truth = known && !known.image ? frame(known, 0) : [];
   // nine tenths of the samples of every panel, and all true points, are inside
   const sizes = [...truth.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y)))].sort((a, b) => a - b);
+  const points = states.some((state) => state.length) || truth.length;
   let reach = sizes.length ? sizes.at(-1) * 1.05 : 0;
   for (const points of states) {
     const own = points.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y))).sort((a, b) => a - b);
@@ -75,14 +111,15 @@ function paint() {
   }
   reach ||= 1;
   const slider = $("time"), output = $("moment");
-  output.textContent = `t = ${fmt(t)}, window \u00b1${fmt(reach)}`;
+  output.textContent = `t = ${fmt(t)}${points ? `, window \u00b1${fmt(reach)}` : ""}`;
   slider.setAttribute("aria-valuetext", output.textContent);
   const quiet = css("--quiet");
-  shownPictures.forEach(({ s, canvas }, k) => {
+  shownPictures.forEach(({ s, packed, canvas }, k) => {
     const side = Math.max(80, canvas.clientWidth), ratio = window.devicePixelRatio || 1;
     canvas.width = canvas.height = Math.round(side * ratio);
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
+    if (packed.image) return tiles(pen, side, packed, t);
     const dot = (points, style, size, alpha) => {
       pen.fillStyle = style;
       pen.globalAlpha = alpha;
