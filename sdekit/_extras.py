@@ -28,8 +28,8 @@ def needed(module: str, *, extra: str, by: str, package: str | None = None) -> A
     name = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        if error.name is not None and error.name.partition(".")[0] != name:
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != name:
             raise  # something that it needs itself
         raise ModuleNotFoundError(
             f"{by} needs {package or name}: pip install 'sdekit[{extra}]'", name=name

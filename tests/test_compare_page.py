@@ -92,6 +92,21 @@ def test_the_metric_that_is_chosen_is_drawn_and_listed(plain):
     assert listed == 6
 
 
+def test_a_bar_without_an_upper_end_leaves_the_picture(tmp_path):
+    """One row of three seeds that say little: the axis ends near the largest value."""
+    made = stored(metrics=(SWD,))
+    top = max(row["value"] for row in made.rows)
+    made.rows[3]["high"] = 1e9 * top
+    page = tmp_path / "report.html"
+    page.write_bytes(reporting.render(made)["report.html"])
+    with Browser.open(page, tmp_path / "profile") as tab:
+        ticks = tab.run("""[...document.querySelectorAll('#front svg text')]
+          .map((t) => Number(t.textContent)).filter((v) => !isNaN(v))""")
+        assert tab.faults() == []
+    assert len(ticks) > 4
+    assert max(ticks) <= max(3 * top, *(row["calls"] for row in made.rows))
+
+
 def test_the_slider_moves_every_picture_by_keyboard(plain):
     before = plain.run(CANVASES)
     assert before.count("data:image") == 5

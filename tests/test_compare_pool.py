@@ -54,6 +54,7 @@ def test_one_seed_keeps_the_metric_s_own_error():
     (one,) = estimates([1.0])
     found = pooled([one], [0.3], "smaller")
     assert (found.stderr, found.df, found.floor) == (0.1, math.inf, 0.3)
+    assert found.interval() == one.interval()
     assert found.p_value is None
 
 

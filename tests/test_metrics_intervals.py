@@ -42,16 +42,41 @@ def test_the_ends_are_where_the_likelihood_falls_by_what_student_allows(count, s
         )
 
 
-@pytest.mark.parametrize("count", [2, 5, 20])
-def test_values_that_vary_little_have_student_s(count):
-    """The ends differ from Student's by their distance times the variation, and never jump."""
+@pytest.mark.parametrize("count", [3, 5, 20])
+@pytest.mark.parametrize("size", [5e-2, 1.1e-3])
+def test_values_that_vary_a_little_are_not_yet_normal(count, size):
+    """By the likelihood of SciPy's law; Student's ends would be off by more than is allowed."""
     x = np.random.default_rng(0).normal(0, 1, count)
-    for size in (1e-2, 2e-3, 5e-4, 1e-6):
-        y = 3 + 3 * size * x / x.std(ddof=1)
-        want = student(y.mean(), y.std(ddof=1) / math.sqrt(count), count - 1, 0.95)
+    y = 3 + 3 * size * (x - x.mean()) / x.std(ddof=1)
+    t = stats.t.isf(0.025, count - 1)
+    fall = count * math.log1p(t**2 / (count - 1)) / 2
+    best = -optimize.minimize_scalar(
+        lambda log_k: -stats.gamma.logpdf(y, math.exp(log_k), scale=3 / math.exp(log_k)).sum(),
+        bounds=(-12, 20), options={"xatol": 1e-10}, method="bounded",
+    ).fun  # fmt: skip
+    for end in gamma_mean(y, 0.95):
+        log_k = optimize.minimize_scalar(
+            lambda log_k, mu=end: -stats.gamma.logpdf(
+                y, math.exp(log_k), scale=mu / math.exp(log_k)
+            ).sum(),
+            bounds=(-12, 20), options={"xatol": 1e-10}, method="bounded",
+        )  # fmt: skip
+        assert best + log_k.fun == pytest.approx(fall, rel=0.05 * size)
+
+
+@pytest.mark.parametrize("count", [3, 5, 20])
+def test_values_that_hardly_vary_have_student_s(count):
+    """The ends come to Student's in proportion to the variation, and never jump."""
+    x = np.random.default_rng(0).normal(0, 1, count)
+    away = {}
+    for size in (2e-2, 2e-3, 5e-4, 1e-6, 1e-9):
+        y = 3 + 3 * size * (x - x.mean()) / x.std(ddof=1)
+        want = student(3.0, 3 * size / math.sqrt(count), count - 1, 0.95)
         half = (want[1] - want[0]) / 2
-        t = half / (3 * size / math.sqrt(count))
-        assert gamma_mean(y, 0.95) == pytest.approx(want, abs=2 * half * size * t)
+        away[size] = max(abs(np.array(gamma_mean(y, 0.95)) - want)) / half
+    assert away[2e-2] > 5 * away[2e-3] > 0
+    assert away[2e-3] < 0.02
+    assert max(away[size] for size in (5e-4, 1e-6, 1e-9)) < 1e-5
 
 
 def test_student_s_are_scipy_s():
@@ -99,6 +124,21 @@ def test_where_no_gamma_law_is_likely_it_is_student_s(values, want):
         assert low == high == values[0]
     else:
         assert (low + high) / 2 == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("level", [1e-17, 1e-9, 1e-3, 0.5, 0.999, 1 - 2**-53])
+@pytest.mark.parametrize("size", [2e-3, 0.1, 3.0])
+@pytest.mark.parametrize("count", [2, 5, 1000])
+def test_every_level_has_an_interval(level, size, count):
+    """Around the mean, and wider for a higher level."""
+    x = np.exp(size * np.random.default_rng(1).normal(size=count))
+    low, high = gamma_mean(x, level)
+    assert low <= x.mean() * (1 + 1e-12)
+    assert x.mean() <= high * (1 + 1e-12)
+    if level < 0.9:
+        wider = gamma_mean(x, 1 - (1 - level) / 2)
+        assert wider[0] < low
+        assert high < wider[1]
 
 
 def test_two_values_far_apart_say_nothing_from_above():

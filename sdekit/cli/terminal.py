@@ -109,12 +109,15 @@ class _Lines:
         self.of = f" of {total}" if total is not None else ""
         self.total = total
         self.last = time.monotonic()
-        self.first: tuple[int, float] | None = None  # what was done before: a resumed run's start
+        self.start: int | None = None  # what was done before: a resumed run has some
+        self.first: tuple[int, float] | None = None  # what was done when, after the start-up
 
     def advance(self, done: int, note: str = "") -> None:
         """Write a line if one is due."""
         now = time.monotonic()
-        if self.first is None:
+        if self.start is None:
+            self.start = done
+        elif self.first is None and done > self.start:
             self.first = done, now
         if now - self.last >= _EVERY:
             self.last = now
@@ -123,11 +126,10 @@ class _Lines:
             self.console.print(Text(line), soft_wrap=True)
 
     def _left(self, done: int, now: float) -> str:
-        """The time that the rest takes at the pace so far."""
-        assert self.first is not None
-        before, began = self.first
-        if self.total is None or not before < done < self.total:
+        """The time that the rest takes at the pace since the first unit, which had to start up."""
+        if self.total is None or self.first is None or not self.first[0] < done < self.total:
             return ""
+        before, began = self.first
         seconds = (now - began) * (self.total - done) / (done - before)
         return f", about {datetime.timedelta(seconds=round(seconds))} left"
 

@@ -286,4 +286,6 @@ def _reaches(row: Row, better: Row) -> bool:
 
 def _interval(row: Row) -> tuple[float, float]:
     low, high = row["low"], row["high"]
-    return (row["value"] if low is None else low, row["value"] if high is None else high)
+    if low is None and high is None:
+        return row["value"], row["value"]
+    return (-math.inf if low is None else low, math.inf if high is None else high)

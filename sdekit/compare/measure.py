@@ -33,7 +33,7 @@ from sdekit.sampling.setup import serves
 
 __all__ = ["FORMAT", "failed", "measure"]
 
-FORMAT = 1
+FORMAT = 2  # of the files of a comparison
 _AT_ONCE = 2**24  # numbers of a batch
 _LAPS = 8  # steps after which memory does not change any more
 _SMALL = 2  # samples

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sdekit._times import expand_like
+
 __all__ = ["frames", "pictured", "still", "wanted"]
 
 _POINTS, _TIMES = 150, 9
@@ -76,7 +78,7 @@ def _packed(states: Tensor) -> dict[str, Any]:
     small = small.reshape(len(states), -1, c, h, w).movedim(2, -1)
     small = torch.nan_to_num(small, nan=0.0, posinf=0.0, neginf=0.0)
     ends = torch.quantile(small.flatten(1), torch.tensor([0.01, 0.99], dtype=torch.float64), dim=1)
-    low, high = ends[:, :, None, None, None, None]
+    low, high = (expand_like(end, small) for end in ends)
     level = ((small - low) / (high - low).clamp_min(1e-300)).clamp(0, 1)
     data = bytes((255 * level).round().to(torch.uint8).flatten().tolist())
     return {

@@ -6,10 +6,10 @@ floors F_s of the same true samples,
     value = mean T_s,    stderr = sd(T_s) / sqrt(S),    S - 1 degrees of freedom,               (1)
 
 which holds whatever the metric. The interval is that of a gamma mean of the distances of T_s from
-the metric's best value (`sdekit.metrics.intervals`): of distances from 0, of shares from 1; where
-there is no best value it is Student's. With one seed the metric's own standard error is taken. The
-p-value is that of the hypothesis that the samples are true: where the metric has a test, Fisher's
-combination of the seeds' p-values,
+the end of the metric's range on the better side (`sdekit.metrics.intervals`): of distances from 0,
+of precision and recall from 1; without such an end it is Student's. With one seed the metric's own
+standard error is taken. The p-value is that of the hypothesis that the samples are true: where the
+metric has a test, Fisher's combination of the seeds' p-values,
 
     -2 sum_s log p_s  ~  chi^2 with 2 S degrees of freedom,                                     (2)
 

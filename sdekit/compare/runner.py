@@ -63,7 +63,7 @@ def run(
     integer("workers", workers, ge=0)
     folder = Folder(out)
     with folder.opened(experiment):
-        if folder.read("truth.json") is None:
+        if folder.truth() is None:
             folder.write_truth(experiment)
         todo = [cell for cell in experiment.cells if folder.finished(cell) is None]
         done, total = len(experiment.cells) - len(todo), len(experiment.cells)

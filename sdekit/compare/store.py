@@ -29,11 +29,13 @@ import numpy
 import torch
 
 from sdekit import __version__, _files
+from sdekit._check import shown
 from sdekit.compare import pictures
 from sdekit.compare.cell import Cell
 from sdekit.compare.experiment import Experiment, read_file
 from sdekit.compare.measure import FORMAT
 from sdekit.compare.subjects import subject_of
+from sdekit.compare.wellformed import is_cell, is_still
 from sdekit.errors import ConfigError, DataError, SdekitError
 from sdekit.training.files import locked
 
@@ -177,14 +179,19 @@ class Folder:
     # cells --------------------------------------------------------------------------------------
 
     def finished(self, cell: Cell) -> dict[str, Any] | None:
-        """The content of a cell's file; None where it is not there, or not the cell's."""
-        found = self.read(f"{CELLS}/{cell.id}.json")
-        ok = found is not None and (found.get("format"), found.get("cell")) == (FORMAT, cell.id)
-        return found if ok else None
+        """The content of a cell's file; None where it is not there, damaged, or not the cell's."""
+        found = self.read(f"{CELLS}/{cell.id}.json") or {}
+        own = (found.get("format"), found.get("cell")) == (FORMAT, cell.id)
+        return found if own and is_cell(found, cell.metrics) else None
 
     def keep(self, cell: Cell, content: Mapping[str, Any]) -> None:
         """Write a finished cell, all or nothing, onto the disk."""
         self.write(f"{CELLS}/{cell.id}.json", content)
+
+    def truth(self) -> dict[str, Any] | None:
+        """The true samples of pictures; None where they are not there, or damaged."""
+        found = self.read(TRUTH)
+        return found if found is not None and all(map(is_still, found.values())) else None
 
     def write_truth(self, experiment: Experiment) -> None:
         """Some true samples of each data set, for its pictures."""
@@ -236,12 +243,18 @@ def load(out: str | os.PathLike[str]) -> Stored:
     """What a folder holds.
 
     Raises:
-        ConfigError: it holds no comparison.
+        ConfigError: it holds no comparison, or one that another version of sdekit wrote.
         DataError: nothing in it is finished.
     """
     folder = Folder(out)
     if not (folder.path / EXPERIMENT).is_file():
         raise ConfigError(f"{folder.path} holds no comparison (no {EXPERIMENT})")
+    written = (folder.read(RUN) or {}).get("format", FORMAT)
+    if written != FORMAT:
+        raise ConfigError(
+            f"{folder.path} was written in format {shown(written)} by another version of sdekit; "
+            f"this one reads format {FORMAT}"
+        )
     experiment = read_file(folder.path / EXPERIMENT)
     found = [folder.finished(cell) for cell in experiment.cells]
     cells = [cell for cell in found if cell is not None]
@@ -249,5 +262,5 @@ def load(out: str | os.PathLike[str]) -> Stored:
         raise DataError(f"{folder.path} has no finished cell yet")
     return Stored(
         folder.path, experiment, cells, len(found) - len(cells),
-        folder.read(TRUTH) or {}, folder.read(ENVIRONMENT) or {},
+        folder.truth() or {}, folder.read(ENVIRONMENT) or {},
     )  # fmt: skip

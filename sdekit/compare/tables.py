@@ -128,8 +128,10 @@ def ends(row: Row) -> str:
     """The 95 % interval of a value."""
     if row["exact"]:
         return "exact"
-    if row["low"] is None or row["high"] is None:
+    if row["low"] is None and row["high"] is None:
         return "not known"
+    if row["high"] is None:  # two seeds that differ by orders of magnitude
+        return f"at least {figures(row['low'])}"
     return f"{figures(row['low'])} to {figures(row['high'])}"
 
 

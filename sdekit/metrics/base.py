@@ -82,7 +82,8 @@ class Estimate(float):
         hi: the largest.
         draws: independent values whose mean this is; the interval is then that of their distances
             to `best`, which are positive and skew (`sdekit.metrics.intervals`, eq. 3).
-        best: the value of what is perfect, which no draw is beyond; None where there is none.
+        best: the end of the range on the better side, which no draw is beyond; None where there
+            is none.
 
     Example:
         >>> found = Estimate(0.31, stderr=0.02, floor=0.05, lo=0.0)
@@ -154,7 +155,7 @@ class Estimate(float):
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The ends of the confidence interval, within the metric's range.
 
-        By Student's t, or, of draws that approach a best value, by a gamma law of their distances.
+        By Student's t, or, of draws with a best value, by a gamma law of their distances to it.
 
         Args:
             level: the probability that it covers the mean, in (0, 1).

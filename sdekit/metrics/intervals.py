@@ -36,6 +36,7 @@ __all__ = ["gamma_mean", "student"]
 
 _NEARLY_NORMAL = 1e-3  # of sd / mean: the ends then differ by that share of their distance
 _SHARP = 1e-13
+_ROUNDING = 1e-11  # of h a unit of k: a fall of less is Student's, whose ends are then the same
 
 
 def student(mean: float, stderr: float, df: float, level: float) -> tuple[float, float]:
@@ -45,7 +46,7 @@ def student(mean: float, stderr: float, df: float, level: float) -> tuple[float,
         >>> [round(end, 3) for end in student(1.0, 0.1, 4.0, 0.95)]
         [0.722, 1.278]
     """
-    half = float(special.stdtrit(df, (1 + level) / 2)) * stderr
+    half = -float(special.stdtrit(df, (1 - level) / 2)) * stderr
     return mean - half, mean + half
 
 
@@ -53,12 +54,12 @@ def gamma_mean(values: Sequence[float], level: float) -> tuple[float, float]:
     """The interval of eqs. (3) and (4) of the mean of positive values.
 
     Args:
-        values: x of eq. (1), at least two, all >= 0. Where one is 0 no gamma law is likely, and
-            where all are nearly equal none is needed: the interval is Student's.
+        values: x of eq. (1), at least two, finite and >= 0, not checked. Where one is 0 no gamma
+            law is likely, and where all are nearly equal none is needed: Student's interval.
         level: the probability that it covers, in (0, 1).
 
     Returns:
-        (low, high); high may be infinite, where two values say that little.
+        (low, high); high may be infinite, where the values say that little at that level.
 
     Example:
         >>> [round(end, 3) for end in gamma_mean([0.1, 0.5, 0.2, 1.4, 0.3], 0.95)]
@@ -72,10 +73,12 @@ def gamma_mean(values: Sequence[float], level: float) -> tuple[float, float]:
     spread = float(x.std(ddof=1))
     if x.min() <= 0 or spread <= _NEARLY_NORMAL:
         return student(mean, mean * spread / math.sqrt(len(x)), len(x) - 1, level)
-    t = float(special.stdtrit(len(x) - 1, (1 + level) / 2))
+    t = float(special.stdtrit(len(x) - 1, (1 - level) / 2))
     allowed = math.log1p(t * t / (len(x) - 1)) / 2
     c = -float(np.log(x).mean())
     k = optimize.brentq(lambda k: _offset(k) - c, 0.5 / c, 1 / c, rtol=_SHARP)
+    if allowed < _ROUNDING * max(k, 1.0):
+        return student(mean, mean * spread / math.sqrt(len(x)), len(x) - 1, level)
     least = _profile(k) - allowed
     # the slope of h against log k is between 1/2 and 1
     log_k = optimize.brentq(
