@@ -24,7 +24,7 @@ __all__ = ["cell", "code", "html", "json_in_script", "markdown", "plain_json", "
 _FORMULA = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}",
             "\N{FULLWIDTH HYPHEN-MINUS}", "\N{FULLWIDTH COMMERCIAL AT}")  # fmt: skip
 _PLAIN = re.compile(r"[\w .,=()'\"+\-/:;%*]*")  # inert inside a code span, as it stands
-_KEPT = re.compile(r"[^\W_]|[ .,=%:]")
+_KEPT = re.compile(r"[^\W_]|[ .,=%:']")
 _OWN = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
