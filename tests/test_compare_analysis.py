@@ -258,7 +258,11 @@ def test_a_value_above_the_floor_by_luck_after_one_at_it_does_not_count():
 def test_what_has_no_order_says_why():
     few = slopes(ladder([1.0, 0.5]))[0]
     assert few.slope is None
-    assert "3 are needed" in few.reason
+    assert "2 of 2 rows have a value; 3 are needed" in few.reason
+    absent = ladder([1.0, 0.5, 0.3])
+    for one in absent:
+        one |= {"status": "n/a", "value": None}
+    assert "0 of 3 rows have a value" in slopes(absent)[0].reason
     tiny = slopes(ladder([1e-12, 9e-13, 1e-12], exact=True))[0]
     assert tiny.slope is None
     assert "rounding" in tiny.reason

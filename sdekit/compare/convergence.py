@@ -82,10 +82,11 @@ def _fit(key: tuple[str, ...], group: Sequence[Row]) -> Fit:
     used = clear(group)
     about = {**dict(zip(_KEYS, key, strict=True)), "exact": all(row["exact"] for row in group)}
     slope, reason = None, ""
-    if len(used) < _LEAST:
-        reason = (
-            f"{len(used)} of {len(group)} values lie clearly above the floor; {_LEAST} are needed"
-        )
+    values = sum(ranked(row) for row in group)
+    if values < _LEAST:  # n/a, FAILED, or few calls asked
+        reason = f"{values} of {len(group)} rows have a value; {_LEAST} are needed"
+    elif len(used) < _LEAST:
+        reason = f"{len(used)} of {values} values lie clearly above the floor; {_LEAST} are needed"
     else:
         relative = [(row["stderr"] or 0.0) / row["value"] for row in used]
         scatter = math.sqrt(sum(r**2 for r in relative) / len(relative))
