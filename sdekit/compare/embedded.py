@@ -167,7 +167,7 @@ def _packed(picture: Mapping[str, Any]) -> dict[str, Any]:
     Points lie between the ends of a box [T][x0, y0, x1, y1]; 255: none there.
     """
     if "image" in picture:
-        return {key: picture[key] for key in ("image", "count", "range", "bytes")}
+        return {key: picture[key] for key in ("image", "count", "bytes")}
     frames: Sequence[Sequence[Sequence[float]]] = picture["x"]
     boxes, data = [], bytearray()
     count = min(MOST_POINTS, min((len(frame) for frame in frames), default=0))

@@ -7,7 +7,6 @@ cell is run again, and a report never meets it. Values are not judged: `replay` 
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +18,10 @@ Form = Callable[[Any], bool]
 
 def _number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def _text(value: Any) -> bool:
@@ -65,11 +68,7 @@ _TIMES = _table({"seconds": _lists(_number), "network": _lists(_number), "calls"
 
 def is_cell(content: dict[str, Any], metrics: Sequence[str]) -> bool:
     """Whether this is what `measure` gives for a cell with these metrics."""
-    form = _table({
-        "spec": _table(_SPEC), "status": _text, "reason": _text, "rows": _lists(_ROW),
-        "budget": _or_none(_BUDGET), "times": _TIMES, "picture": _or_none(_is_moving),
-    })  # fmt: skip
-    return form(content) and [row["metric"] for row in content["rows"]] == list(metrics)
+    return _CELL(content) and [row["metric"] for row in content["rows"]] == list(metrics)
 
 
 def is_still(picture: Any) -> bool:
@@ -79,23 +78,27 @@ def is_still(picture: Any) -> bool:
 
 def _is_moving(picture: Any) -> bool:
     """Whether this is what `pictures.frames` gives."""
-    timed = _table({"t": _lists(_number)})(picture) and len(picture["t"]) > 0
-    return timed and _is_picture(picture, len(picture["t"]))
+    return _TIMED(picture) and len(picture["t"]) > 0 and _is_picture(picture, len(picture["t"]))
 
 
 def _is_picture(picture: dict[str, Any], times: int) -> bool:
     if "image" not in picture:
-        points = _lists(_lists(_lists(_number)))
-        return "x" in picture and points(picture["x"]) and len(picture["x"]) == times
-    sizes = [*picture["image"], picture.get("count")] if _sizes(picture["image"]) else [0]
-    if not all(type(size) is int and size > 0 for size in sizes) or sizes[2] not in (1, 3):
+        return _POINTS(picture) and len(picture["x"]) == times
+    if not _IMAGES(picture) or len(picture["image"]) != 3 or picture["image"][2] not in (1, 3):
         return False
     try:
-        data = base64.b64decode(picture.get("bytes", ""), validate=True)
-    except (TypeError, ValueError, binascii.Error):
+        data = base64.b64decode(picture["bytes"], validate=True)
+    except ValueError:  # binascii's is one
         return False
-    return len(data) == times * math.prod(sizes) and _lists(_lists(_number))(picture.get("range"))
+    return len(data) == times * picture["count"] * math.prod(picture["image"])
 
 
-def _sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3
+_TIMED = _table({"t": _lists(_number)})
+_POINTS = _table({"x": _lists(_lists(_lists(_number)))})
+_IMAGES = _table({
+    "image": _lists(_size), "count": _size, "bytes": _text, "range": _lists(_lists(_number)),
+})  # fmt: skip
+_CELL = _table({
+    "spec": _table(_SPEC), "status": _text, "reason": _text, "rows": _lists(_ROW),
+    "budget": _or_none(_BUDGET), "times": _TIMES, "picture": _or_none(_is_moving),
+})  # fmt: skip

@@ -71,14 +71,15 @@ def gamma_mean(values: Sequence[float], level: float) -> tuple[float, float]:
     mean = float(x.mean())
     x = x / (mean or 1.0)
     spread = float(x.std(ddof=1))
+    plain = student(mean, mean * spread / math.sqrt(len(x)), len(x) - 1, level)
     if x.min() <= 0 or spread <= _NEARLY_NORMAL:
-        return student(mean, mean * spread / math.sqrt(len(x)), len(x) - 1, level)
+        return plain
     t = float(special.stdtrit(len(x) - 1, (1 - level) / 2))
     allowed = math.log1p(t * t / (len(x) - 1)) / 2
     c = -float(np.log(x).mean())
     k = optimize.brentq(lambda k: _offset(k) - c, 0.5 / c, 1 / c, rtol=_SHARP)
     if allowed < _ROUNDING * max(k, 1.0):
-        return student(mean, mean * spread / math.sqrt(len(x)), len(x) - 1, level)
+        return plain
     least = _profile(k) - allowed
     # the slope of h against log k is between 1/2 and 1
     log_k = optimize.brentq(

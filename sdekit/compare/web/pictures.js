@@ -54,8 +54,10 @@ function tiles(pen, side, packed, t) {
 
 let shownPictures = [];
 
+const trueSamples = () => D.truth[D.cases[choice.case]?.[0]];
+
 function drawPictures() {
-  const sde = D.sdes[choice.sde], box = $("pictures"), truth = D.truth[D.cases[choice.case]?.[0]];
+  const sde = D.sdes[choice.sde], box = $("pictures"), truth = trueSamples();
   shownPictures = within(D.pictures, sde).map(([s, packed]) => {
     const canvas = el("canvas", { role: "img", "aria-label": `samples of ${label(s)}${packed.image ? "" : " over true points"}` });
     const panel = el("div", { class: "picture" }, el("h3", {}, glyph(shape(s), colour(s), colour(s), 10), " ", el("code", {}, label(s))), canvas,
@@ -99,11 +101,11 @@ function moment() {
 function paint() {
   const t = moment();
   const states = shownPictures.map(({ packed }) => (packed.image ? [] : state(packed, t)));
-  const known = D.truth[D.cases[choice.case]?.[0]];
+  const known = trueSamples();
   const truth = known && !known.image ? frame(known, 0) : [];
   // nine tenths of the samples of every panel, and all true points, are inside
   const sizes = [...truth.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y)))].sort((a, b) => a - b);
-  const points = states.some((state) => state.length) || truth.length;
+  const plane = states.some((points) => points.length) || truth.length;
   let reach = sizes.length ? sizes.at(-1) * 1.05 : 0;
   for (const points of states) {
     const own = points.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y))).sort((a, b) => a - b);
@@ -111,7 +113,7 @@ function paint() {
   }
   reach ||= 1;
   const slider = $("time"), output = $("moment");
-  output.textContent = `t = ${fmt(t)}${points ? `, window \u00b1${fmt(reach)}` : ""}`;
+  output.textContent = `t = ${fmt(t)}${plane ? `, window \u00b1${fmt(reach)}` : ""}`;
   slider.setAttribute("aria-valuetext", output.textContent);
   const quiet = css("--quiet");
   shownPictures.forEach(({ s, packed, canvas }, k) => {
